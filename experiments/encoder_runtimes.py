@@ -30,7 +30,7 @@ from surrogates.rlm import RLM, DecodingConfig, ModelConfig
 from surrogates.rlm.inputs import GraphBatch
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.precision import autocast
-from surrogates.rlm.rlm import CONFIG_FILE, SHIPPED
+from surrogates.rlm.pretrained import CONFIG_FILE, SHIPPED
 from surrogates.rlm.runtimes import RUNTIMES
 from surrogates.rlm.wired import WiredEncoder
 from surrogates.text import linearize

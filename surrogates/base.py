@@ -15,6 +15,10 @@ import pandas as pd
 from search_spaces.errors import UnknownNameError
 
 
+#: Distance from which a graph is far: some way past 1, as a new graph of the same kind may be the farthest so far.
+FAR = 1.25
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Predicted metrics of ``n`` graphs.
@@ -46,6 +50,33 @@ class Prediction:
         """A prediction without uncertainty."""
         mean = np.asarray(mean, dtype=float).reshape(-1, len(metrics))
         return cls(tuple(metrics), mean, np.full_like(mean, np.nan), np.full((*mean.shape, 0), np.nan), ())
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """How near a graph lies to those a surrogate was trained on.
+
+    Attributes:
+        distance: Distance from the training graphs over that of the farthest graph the surrogate knows.
+        share: Share of the graphs it knows that lie nearer, 0 to 1.
+        unseen: Operators of the graph that no training graph has.
+    """
+
+    distance: float
+    share: float
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """``typical`` (among the nearest 95 %), ``unusual``, or ``far``: past ``FAR``, or with operators unseen."""
+        if self.distance > FAR or self.unseen:
+            return "far"
+        return "typical" if self.share <= 0.95 else "unusual"
+
+    def __str__(self) -> str:
+        if self.distance > 1:
+            return f"{self.verdict}: {self.distance:.3g} x the distance of the farthest training network"
+        return f"{self.verdict}: farther out than {self.share:.0%} of the training networks"
 
 
 class Surrogate(ABC):
@@ -83,6 +114,10 @@ class Surrogate(ABC):
         Raises:
             UnknownNameError: A metric the surrogate was not fitted on.
         """
+
+    def familiarity(self, graphs: Sequence[onnx.ModelProto]) -> tuple[Familiarity, ...] | None:
+        """How near each of ``graphs`` lies to the training graphs; None where the surrogate cannot tell."""
+        return None
 
     @abstractmethod
     def save_pretrained(self, path: str | Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,31 +10,26 @@ import numpy as np
 import onnx
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from search_spaces.errors import CheckpointError, UsageError
-from surrogates.base import Prediction, Surrogate
-from surrogates.numbers import NumberFormat
+from search_spaces.errors import UsageError
+from surrogates.base import Familiarity, Prediction, Surrogate
 from surrogates.progress import Progress
 from surrogates.rlm.checkpointing import discard_state
 from surrogates.rlm.config import DecodingConfig, ModelConfig, TrainingConfig
-from surrogates.rlm.decoding import Given, Outcomes, expand, remember_given, sample
+from surrogates.rlm.decoding import Outcomes
 from surrogates.rlm.encoders import Reader, reader_for
 from surrogates.rlm.evaluation import calibrate
+from surrogates.rlm.familiarity import TrainingDistribution, pooled
 from surrogates.rlm.finetuning import add_metrics, frozen
-from surrogates.rlm.inputs import EncodedText, as_text, collate
+from surrogates.rlm.inputs import EncodedText, as_text
 from surrogates.rlm.labelled import Graphs, LabelledGraphs, checked_columns
-from surrogates.rlm.model import Memory, RLMNetwork
-from surrogates.rlm.precision import autocast, is_main_process
+from surrogates.rlm.model import RLMNetwork
+from surrogates.rlm.precision import is_main_process
+from surrogates.rlm.prediction import Readout
+from surrogates.rlm.pretrained import Pretrained, checkpoint_folder
 from surrogates.rlm.runtimes import RuntimeCache
 from surrogates.rlm.scales import Scale
 from surrogates.rlm.training import train
-
-FORMAT_VERSION = 1
-#: Checkpoints that ship with the package, one folder each.
-SHIPPED = Path(__file__).parent.parent / "checkpoints"
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
 class RLM(Surrogate):
@@ -73,6 +66,7 @@ class RLM(Surrogate):
         self.history: dict[str, Any] = {}
         self._reader: Reader | None = None
         self._network: RLMNetwork | None = None
+        self._known: TrainingDistribution | None = None
         self._runtimes = RuntimeCache()
 
     @property
@@ -132,6 +126,7 @@ class RLM(Surrogate):
         """
         columns = checked_columns(graphs, labels, validation, metric_weights)
         texts = [as_text(graph) for graph in graphs]
+        self._known = None  # a new reader and new weights have seen nothing
         scales = self._fit_scales(labels)
         self._reader = reader_for(self.model).learn(texts, self.model, vocabulary=self.vocabulary)
         self.metrics, self.scales = columns, tuple(scales.values())
@@ -208,6 +203,8 @@ class RLM(Surrogate):
         found = calibrate(self.network, judge) if judge is not None else (1.0,) * len(names)
         warmth = {**dict(zip(self.metrics, self.temperatures, strict=True)), **dict(zip(names, found, strict=True))}
         self.temperatures = tuple(warmth.values())
+        held = judge.graphs if judge is not None else None
+        self._known = TrainingDistribution.of(self.network, texts, data.graphs, held, before=self._known)
         if is_main_process():
             discard_state(folder)
         return self
@@ -246,17 +243,8 @@ class RLM(Surrogate):
         at the expected quantile, which is less moved by outliers than the expected value).
         """
         names = self.select(metrics)
-        outcomes = self.predict_encoded(self.encode(graphs), names, given, progress=progress)
-        mean = np.empty((len(graphs), len(names)))
-        std = np.empty_like(mean)
-        quantiles = np.empty((*mean.shape, len(self.decoding.levels)))
-        for column, name in enumerate(names):
-            scale, outcome = self._scale(name), outcomes[name]
-            mean[:, column] = scale.inverse(outcome.mean()[:, 0])
-            deviation = (scale.inverse(outcome.values[:, 0]) - mean[:, column, None]) ** 2
-            std[:, column] = np.sqrt((deviation * outcome.weights[:, 0]).sum(-1))
-            quantiles[:, column] = scale.inverse(outcome.quantiles(self.decoding.levels)[:, 0])
-        return Prediction(names, mean, std, quantiles, self.decoding.levels)
+        self._check_given(given, len(graphs))
+        return self._readout().predict(graphs, self.encode, names, given, progress=progress)
 
     def predict_encoded(
         self,
@@ -267,51 +255,58 @@ class RLM(Surrogate):
         progress: bool = False,
     ) -> dict[str, Outcomes]:
         """The distribution of each metric on its scale, ``(n, 1, k)``, for encoded graphs."""
-        groups: dict[NumberFormat, list[str]] = {}
-        for name in metrics:
-            groups.setdefault(self._scale(name).format, []).append(name)
-        order = sorted(range(len(graphs)), key=lambda row: len(graphs[row].ids))
-        size = self.decoding.batch_size
-        generator = torch.Generator().manual_seed(self.decoding.seed)
-        parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in metrics}
-        network, device = self.network.eval(), self.device
-        runtime = self._runtimes.get(network, self.decoding)
-        context = autocast(self.decoding.precision, device)
-        with torch.inference_mode(), context, Progress("predicting", len(graphs), show=progress) as bar:
-            for start in range(0, len(order), size):
-                rows = order[start : start + size]
-                memory = runtime.memory(collate([graphs[row] for row in rows]).to(device))
-                known = self._given(given, rows, memory)
-                for number_format, members in groups.items():
-                    indices = [self.metrics.index(name) for name in members]
-                    warmth = [self.temperatures[index] for index in indices]
-                    if self.decoding.method == "exact":
-                        found = expand(network, memory, indices, number_format, self.decoding.beams, known, warmth)
-                    else:
-                        count = self.decoding.samples
-                        found = sample(network, memory, indices, number_format, count, generator, known, warmth)
-                    for i, name in enumerate(members):
-                        parts[name].append((found.values[:, i : i + 1], found.weights[:, i : i + 1]))
-                bar.advance(steps=len(rows))
-        back = np.argsort(order)
-        return {
-            name: Outcomes(np.concatenate([v for v, _ in found])[back], np.concatenate([w for _, w in found])[back])
-            for name, found in parts.items()
-            if found
-        } or {name: Outcomes(np.empty((0, 1, 1)), np.empty((0, 1, 1))) for name in metrics}
+        self._check_given(given, len(graphs))
+        readout = self._readout()
+        with Progress("predicting", len(graphs), show=progress) as bar:
+            return readout.outcomes(graphs, metrics, given, readout.generator(), bar)
 
-    def _given(self, given: pd.DataFrame | None, rows: Sequence[int], memory: Memory) -> Given | None:
-        if given is None or not len(given.columns):
+    def _readout(self) -> Readout:
+        network = self.network.eval()
+        runtime = self._runtimes.get(network, self.decoding)
+        return Readout(network, runtime, self.decoding, self.metrics, self.scales, self.temperatures)
+
+    def _check_given(self, given: pd.DataFrame | None, rows: int) -> None:
+        if given is None:
+            return
+        self.select([str(column) for column in given.columns])
+        if len(given) != rows:
+            raise UsageError(f"got {rows} graphs and {len(given)} rows of given values; each graph needs a row")
+
+    def learn_distance(self, graphs: Graphs, *, validation: Graphs | None = None) -> Self:
+        """Learn where the training graphs lie, for ``distance`` and ``familiarity``; the weights stay as they are.
+
+        ``fit`` and ``finetune`` do so in the end; call it for a checkpoint that was saved without, and save it again.
+
+        Args:
+            graphs: What it was trained on, models or texts.
+            validation: Further graphs of the same kind: how far they lie is the scale of distances.
+        """
+        texts = [as_text(graph) for graph in graphs]
+        held = self.encode(validation) if validation is not None else None
+        self._known = TrainingDistribution.of(self.network, texts, self.encode(texts), held, before=self._known)
+        return self
+
+    def distance(self, graphs: Graphs) -> np.ndarray:
+        """How far each graph lies from the training graphs, ``(n,)``: an out-of-distribution score.
+
+        The distance is a share of that of the farthest graph the model knows: above 1 it has seen nothing like it.
+
+        Raises:
+            UsageError: The checkpoint does not hold what this needs.
+        """
+        if self._known is None:
+            raise UsageError(
+                "this RLM does not know where its training graphs lie (its checkpoint was saved without); call "
+                "learn_distance with the training graphs and save it again"
+            )
+        return self._known.distance(pooled(self.network, self.encode(graphs)))
+
+    def familiarity(self, graphs: Graphs) -> tuple[Familiarity, ...] | None:
+        """See ``Surrogate.familiarity``; None for a checkpoint of an earlier version, see ``learn_distance``."""
+        if self._known is None:
             return None
-        names = self.select([str(column) for column in given.columns])
-        steps = max(len(scale.format.steps) for scale in self.scales)
-        tokens = np.full((len(rows), len(names), steps), -1, dtype=np.int64)
-        for column, name in enumerate(names):
-            scale = self._scale(name)
-            numbers = scale.format.encode(scale.forward(given.iloc[list(rows), column].to_numpy(dtype=float)))
-            tokens[:, column, : numbers.shape[1]] = numbers
-        indices = [self.metrics.index(name) for name in names]
-        return remember_given(self.network, memory, indices, torch.from_numpy(tokens))
+        texts = [as_text(graph) for graph in graphs]
+        return self._known.familiarity(pooled(self.network, self.encode(texts)), texts)
 
     def _scale(self, metric: str) -> Scale:
         return self.scales[self.metrics.index(metric)]
@@ -328,25 +323,19 @@ class RLM(Surrogate):
         """
         if not is_main_process():
             return
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            "surrogate": "rlm",
-            "format_version": FORMAT_VERSION,
-            "model": asdict(self.model),
-            "training": asdict(self.training),
-            "decoding": asdict(self.decoding),
-            "value_scale": self.value_scale,
-            "digits": self.digits,
-            "metrics": list(self.metrics),
-            "scales": [scale.to_json() for scale in self.scales],
-            "temperatures": list(self.temperatures),
-        }
-        elsewhere = self.reader.save(folder, self.network.encoder, store_encoder=store_encoder)
-        weights = self.network.state_dict()
-        kept = {name: weights[name].contiguous() for name in weights if not name.startswith(elsewhere)}
-        save_file(kept, folder / WEIGHTS_FILE)
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        Pretrained(
+            self.model,
+            self.training,
+            self.decoding,
+            self.value_scale,
+            self.digits,
+            self.metrics,
+            self.scales,
+            self.temperatures,
+            self.reader,
+            self.network,
+            self._known,
+        ).save(Path(path), store_encoder=store_encoder)
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:
@@ -355,73 +344,8 @@ class RLM(Surrogate):
         Raises:
             CheckpointError: No such folder or name, a missing file, or another kind or format version.
         """
-        folder = checkpoint_folder(path_or_name)
-        config = read_config(folder)
-        if config.get("surrogate") != "rlm":
-            raise CheckpointError(f"{folder} holds a {config.get('surrogate')!r} surrogate, not an RLM")
-        if config.get("format_version") != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{folder} has checkpoint format {config.get('format_version')}, this version of nasrlm reads "
-                f"{FORMAT_VERSION}; train it again or use the nasrlm it was made with"
-            )
-        try:
-            model = ModelConfig(**{**config["model"], "heads": tuple(config["model"]["heads"])})
-            decoding = config["decoding"]
-            rlm = cls(
-                model,
-                TrainingConfig(**config["training"]),
-                replace(DecodingConfig(**decoding), beams=tuple(decoding["beams"]), levels=tuple(decoding["levels"])),
-                value_scale=config["value_scale"],
-                digits=config["digits"],
-            )
-            rlm.metrics = tuple(config["metrics"])
-            rlm.scales = tuple(Scale.from_json(scale) for scale in config["scales"])
-            rlm.temperatures = tuple(config.get("temperatures", (1.0,) * len(rlm.metrics)))
-            reader = reader_for(model).load(folder)
-            rlm._reader = reader
-            steps = max(len(scale.format.steps) for scale in rlm.scales)
-            rlm._network = RLMNetwork(model, reader.encoder(model), len(rlm.metrics), steps)
-            found = rlm._network.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
-            missing = [name for name in found.missing_keys if not name.startswith(reader.referenced)]
-            if missing or found.unexpected_keys:
-                raise CheckpointError(
-                    f"{folder / WEIGHTS_FILE} does not fit its config: {len(missing)} tensors missing, "
-                    f"{len(found.unexpected_keys)} unknown ({', '.join([*missing, *found.unexpected_keys][:3])})"
-                )
-        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(f"{folder} is not a complete RLM checkpoint: {error}") from error
-        rlm._network.eval()
+        found = Pretrained.load(checkpoint_folder(path_or_name))
+        rlm = cls(found.model, found.training, found.decoding, value_scale=found.value_scale, digits=found.digits)
+        rlm.metrics, rlm.scales, rlm.temperatures = found.metrics, found.scales, found.temperatures
+        rlm._reader, rlm._network, rlm._known = found.reader, found.network, found.known
         return rlm
-
-
-def checkpoint_folder(path_or_name: str | Path) -> Path:
-    """The folder of a checkpoint given by path or by shipped name.
-
-    Raises:
-        CheckpointError: Neither exists.
-    """
-    for folder in (Path(path_or_name), SHIPPED / str(path_or_name)):
-        if (folder / CONFIG_FILE).is_file():
-            return folder
-    shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{CONFIG_FILE}"))
-    raise CheckpointError(
-        f"{str(path_or_name)!r} is neither a checkpoint folder (with {CONFIG_FILE}) nor a shipped checkpoint; "
-        f"shipped: {', '.join(shipped) or '(none)'}"
-    )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a checkpoint folder.
-
-    Raises:
-        CheckpointError: It is no JSON object.
-    """
-    try:
-        config: Any = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{folder / CONFIG_FILE} holds a {type(config).__name__}, not a JSON object")
-    return config
