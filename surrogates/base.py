@@ -14,7 +14,6 @@ import pandas as pd
 
 from search_spaces.errors import UnknownNameError
 
-
 #: Distance from which a graph is far: some way past 1, as a new graph of the same kind may be the farthest so far.
 FAR = 1.25
 

@@ -1,14 +1,21 @@
-"""``nasrlm predict``: metrics of ONNX files."""
+"""``nasrlm predict``: metrics of ONNX files, and how far the files lie from what the surrogate was trained on."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nasrlm.cli.models import DEFAULT_CHECKPOINT
 from nasrlm.cli.output import AsJson, pairs, print_json, print_rows, split
+
+if TYPE_CHECKING:
+    from surrogates.base import Familiarity
+
+#: Operators named in a warning; the JSON holds all.
+SHOWN = 6
 
 
 def predict(
@@ -24,6 +31,8 @@ def predict(
 ) -> None:
     """Predict metrics of ONNX files, with uncertainty.
 
+    Says how far each network lies from those the surrogate was trained on, and warns where that is far.
+
     Example: nasrlm predict net.onnx --metrics cifar10_test,pixel3_latency_ms
     """
     import pandas as pd
@@ -38,11 +47,18 @@ def predict(
     prediction = loaded.predict(
         models, split(metrics) or None, given=pd.DataFrame([known] * len(models)) if known else None
     )
+    familiarities = loaded.familiarity(models) or (None,) * len(models)
+    if familiarities[0] is None:
+        typer.echo(f"note: {surrogate} does not say how far a network lies from its training networks", err=True)
+    for file, familiarity in zip(files, familiarities, strict=True):
+        if familiarity is not None and familiarity.verdict == "far":
+            typer.echo(warning(file, familiarity), err=True)
     if as_json:
         print_json(
             [
                 {
                     "file": str(file),
+                    "familiarity": None if near is None else {"verdict": near.verdict, **asdict(near)},
                     "predictions": {
                         name: {
                             "mean": float(prediction.mean[row, column]),
@@ -55,7 +71,7 @@ def predict(
                         for column, name in enumerate(prediction.metrics)
                     },
                 }
-                for row, file in enumerate(files)
+                for row, (file, near) in enumerate(zip(files, familiarities, strict=True))
             ]
         )
         return
@@ -67,8 +83,24 @@ def predict(
                 "mean": float(prediction.mean[row, column]),
                 "std": float(prediction.std[row, column]),
                 "unit": metric(name).unit,
+                "network": "unknown" if near is None else str(near),
             }
-            for row, file in enumerate(files)
+            for row, (file, near) in enumerate(zip(files, familiarities, strict=True))
             for column, name in enumerate(prediction.metrics)
         ]
+    )
+
+
+def warning(file: Path, familiarity: Familiarity) -> str:
+    """What is said of a network that lies far from the training networks."""
+    reasons = []
+    if familiarity.distance > 1:
+        reasons.append(f"it lies {familiarity.distance:.3g} times as far out as the farthest of them")
+    if familiarity.unseen:
+        more = len(familiarity.unseen) - SHOWN
+        names = ", ".join(familiarity.unseen[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+        reasons.append(f"none of them has {names}")
+    return (
+        f"warning: {file} is unlike the networks that the surrogate was trained on: {'; '.join(reasons)}. "
+        "Do not rely on its predictions; finetune on labels of networks like it"
     )
