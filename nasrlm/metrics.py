@@ -54,9 +54,18 @@ def bootstrap(
         UsageError: Shapes differ or fewer than two complete rows.
     """
     truth, predicted = _complete(truth, predicted)
-    draws = _draws(len(truth), resamples, seed)
-    values = np.array([statistic(truth[rows], predicted[rows]) for rows in draws])
+    values = resampled(statistic, truth, predicted, seed=seed, resamples=resamples)
     return _estimate(statistic(truth, predicted), values)
+
+
+def resampled(
+    statistic: Statistic, truth: np.ndarray, predicted: np.ndarray, *, seed: int = 0, resamples: int = 1000
+) -> np.ndarray:
+    """``statistic`` on each of ``resamples`` bootstrap samples of networks, shape ``(resamples,)``.
+
+    Equal seeds and numbers of networks give equal samples: the values of two predictions can be compared in pairs.
+    """
+    return np.array([statistic(truth[rows], predicted[rows]) for rows in _draws(len(truth), resamples, seed)])
 
 
 def paired_difference(

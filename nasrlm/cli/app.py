@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
+from nasrlm.cli.bench import bench
 from nasrlm.cli.data import app as data_app
 from nasrlm.cli.demo import demo
 from nasrlm.cli.export import export
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # help is plain text: an architecture's [ and | are no markup
 )
-for verb in (spaces, export, text, predict, train, finetune, search, report, demo):
+for verb in (spaces, export, text, predict, train, finetune, search, report, bench, demo):
     app.command()(verb)
 app.add_typer(data_app, name="data")
 

@@ -12,9 +12,10 @@ import pandas as pd
 
 import search_spaces
 from nasrlm.labels.names import metric
+from nasrlm.labels.own_table import read_own
 from nasrlm.labels.tables import load_table
 from nasrlm.metrics import bootstrap, kendall_tau
-from search_spaces.errors import DataNotFoundError, UsageError
+from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def read_labelled(
         metric(name)  # raises for an unknown one
     rows: Sequence[Any]
     if Path(source).suffix in (".csv", ".parquet"):
-        frame = _read(Path(source), metrics)
+        frame = read_own(Path(source), metrics)
         rows = [space.parse(text) for text in frame["arch"]]
     else:
         table = load_table(space_name if source == "table" else source)
@@ -116,15 +117,3 @@ def judge(surrogate: Surrogate, held_out: Labelled, metrics: Sequence[str]) -> l
             }
         )
     return rows
-
-
-def _read(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataNotFoundError(f"{path}: no such file")
-    try:
-        frame = pd.read_csv(path, dtype={"arch": str}) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    if absent := [name for name in ("arch", *metrics) if name not in frame]:
-        raise UsageError(f"{path} lacks the columns {', '.join(absent)}; it has: {', '.join(map(str, frame.columns))}")
-    return frame

@@ -1,0 +1,70 @@
+"""The benchmark: Kendall tau of every method on every table, by number of labels; see docs/benchmark.md.
+
+    python -m experiments.kendall_tau --quick                              # five minutes, into runs/kendall_tau_quick
+    python -m experiments.kendall_tau --workers 2 --time-limit 60          # an hour of the core grid; resumes
+    python -m experiments.kendall_tau --methods flan,rlm --spaces nasbench201
+    python -m experiments.kendall_tau --grid full --methods flops,params,xgboost_genome
+    python -m experiments.kendall_tau --summary                            # only write what is there
+
+Runs are kept under ``runs/<name>`` and never repeated. After each stretch ``results/<name>.parquet`` (one row a run),
+``.csv`` (means and differences), ``.md`` (tables) and figures are written anew; ``<name>`` is ``kendall_tau`` for the
+core grid. Every method reads the same labels; nothing in here depends on the order of the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from experiments.grids import GRIDS
+from experiments.record import RESULTS, as_markdown, command_of, provenance
+from nasrlm.bench.methods import METHODS
+from nasrlm.bench.pages import write_results
+from nasrlm.bench.runs import plan, run_tasks
+
+MODULE = "experiments.kendall_tau"
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run what is missing, then write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grid", choices=GRIDS, default="core")
+    parser.add_argument("--quick", action="store_true", help="the same as --grid quick")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--spaces", default="", help="tables, comma-separated; all of the grid by default")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no run after so long")
+    parser.add_argument("--summary", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    grid = "quick" if options.quick else options.grid
+    name = "kendall_tau" if grid == "core" else f"kendall_tau_{grid}"
+    wanted = options.spaces.split(",") if options.spaces else None
+    every = GRIDS[grid]()
+    chosen = [protocol for protocol in every if wanted is None or protocol.table in wanted]
+    if not chosen:
+        parser.error(f"--spaces {options.spaces}: choose from {', '.join(protocol.table for protocol in every)}")
+    folder, methods = RUNS / name, options.methods.split(",")
+    if not options.summary:
+        todo = plan(chosen, methods, folder)
+        left = run_tasks(
+            todo.tasks,
+            folder,
+            workers=options.workers,
+            minutes=options.time_limit,
+            report=lambda s: print(s, flush=True),
+        )
+        print(f"{left} runs are left")
+    # The page shows everything that was ever run, not the last stretch alone.
+    shown = list(dict.fromkeys([*METHODS, *methods]))
+    facts = as_markdown(provenance(command_of(MODULE), seed=None))
+    out = folder if grid == "quick" else RESULTS
+    left_out = plan(every, shown, folder).left_out
+    results = write_results(every, shown, folder, out, name=name, facts=facts, left_out=left_out)
+    print(f"{len(results.runs)} runs in {out / name}.md")
+    for line in results.failures:
+        print(f"failed: {line}")
+
+
+if __name__ == "__main__":
+    main()

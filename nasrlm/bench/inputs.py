@@ -1,0 +1,87 @@
+"""Tables ready for the benchmark, and what methods read of them; kept within a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+
+from nasrlm.bench.methods import Method, proxies_of
+from nasrlm.bench.protocol import Protocol
+from nasrlm.bench.texts import Texts
+from nasrlm.labels.own_table import own_table
+from nasrlm.labels.tables import LabelTable, load_table
+from search_spaces.networks import Networks
+
+#: Folder inside that of the runs with computed zero-cost proxies: ``<table>.parquet``, one row a row of the table.
+COMPUTED = "zero_cost"
+
+
+@lru_cache(maxsize=4)
+def open_table(table: str, labels: str, space: str, metrics: tuple[str, ...], folder: Path) -> LabelTable:
+    """The table of a protocol, with its zero-cost proxies completed.
+
+    Raises:
+        UnknownNameError: Unknown table, space or metric.
+        DataNotFoundError: It is not on this machine.
+        UsageError: A file of labels lacks columns.
+    """
+    opened = own_table(Path(labels), space, metrics) if labels else load_table(table)
+    opened.check(metrics)
+    path = folder / COMPUTED / f"{table}.parquet"
+    if path.is_file():
+        values = pd.read_parquet(path).set_index("row")
+        for name in values:
+            if name not in opened.frame:
+                opened.frame[name] = values[name].reindex(range(len(opened))).to_numpy()
+    _complete(opened)
+    return opened
+
+
+def table_of(protocol: Protocol, folder: Path) -> LabelTable:
+    """``open_table`` by protocol."""
+    return open_table(protocol.table, protocol.labels, protocol.space, protocol.metrics, folder)
+
+
+def graphs(table: LabelTable, method: Method, rows: np.ndarray, folder: Path) -> Sequence[onnx.ModelProto | str]:
+    """The networks of ``rows`` in the form that ``method`` reads."""
+    if method.reads == "texts":
+        return _texts(table, folder)[rows]
+    return Networks(table.space, [table.architectures[int(row)] for row in rows])
+
+
+def given(table: LabelTable, method: Method, rows: np.ndarray) -> pd.DataFrame | None:
+    """The known columns of ``rows`` that ``method`` reads; None if it reads none.
+
+    A method that reads all proxies gets their ranks among the networks of the table, in [0, 1]: their values span
+    orders of magnitude.
+    """
+    names = list(method.given(table))
+    if not names:
+        return None
+    frame = _ranks(table) if method.proxies else table.frame[names]
+    return frame[names].iloc[rows].reset_index(drop=True)
+
+
+def _complete(table: LabelTable) -> None:
+    """Fill proxies that are missing with those of a functionally identical network, where one has them."""
+    names = [name for name in proxies_of(table) if table.frame[name].isna().any()]
+    if not names:
+        return
+    keys = pd.Series([table.space.canonical(arch) for arch in table.architectures], index=table.frame.index)
+    known = table.frame[names]
+    table.frame[names] = known.fillna(known.groupby(keys).transform("mean"))
+
+
+@lru_cache(maxsize=4)
+def _ranks(table: LabelTable) -> pd.DataFrame:
+    return table.frame[list(proxies_of(table))].rank(pct=True)
+
+
+@lru_cache(maxsize=4)
+def _texts(table: LabelTable, folder: Path) -> Texts:
+    return Texts(table, folder / "texts" / f"{table.name}.parquet")

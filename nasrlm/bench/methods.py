@@ -1,0 +1,155 @@
+"""The methods that are compared: a surrogate, its settings, and what it may read besides the networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+from nasrlm.bench.settings import RLM_STEPS, SETTINGS
+from nasrlm.labels.tables import LabelTable
+from search_spaces.errors import UnknownNameError
+from surrogates import registry
+from surrogates.base import Surrogate
+
+Settings = Mapping[str, object]
+#: Zero-cost proxies that are methods of their own; their values are columns ``zcp_<name>`` of a table.
+PROXIES = ("nwot", "synflow", "jacov", "snip", "grad_norm", "zen")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A surrogate as it takes part.
+
+    Attributes:
+        name: Its name in results.
+        surrogate: Its name in the registry of surrogates.
+        settings: Settings that differ from the surrogate's defaults; see ``nasrlm.bench.settings``.
+        reads: ``networks`` gives the surrogate ONNX models, ``texts`` their linearised texts, kept between runs.
+        column: A column of the table that it reads and cannot do without.
+        optional: A column that it reads where the table has it.
+        proxies: It reads all zero-cost proxies of the table, as ranks, through ``training.inputs``.
+        joint: One fit answers all metrics that are labelled on the same rows.
+        sized: Settings that depend on the number of labels.
+    """
+
+    name: str
+    surrogate: str
+    settings: Settings = field(default_factory=dict)
+    reads: Literal["networks", "texts"] = "networks"
+    column: str = ""
+    optional: str = ""
+    proxies: bool = False
+    joint: bool = False
+    sized: Callable[[int], Settings] | None = None
+
+    def applies(self, table: LabelTable) -> bool:
+        """Whether ``table`` has the columns that this method cannot do without."""
+        columns = list(table.metrics)
+        return (not self.column or self.column in columns) and (not self.proxies or bool(proxies_of(table)))
+
+    def given(self, table: LabelTable) -> tuple[str, ...]:
+        """The columns of ``table`` that the surrogate reads."""
+        if self.proxies:
+            return proxies_of(table)
+        return tuple(name for name in (self.column, self.optional) if name and name in table.metrics)
+
+    def chosen(self, table: LabelTable, size: int) -> dict[str, object]:
+        """All its settings for ``size`` labels of ``table``."""
+        found = {**self.settings, **(self.sized(size) if self.sized else {})}
+        given = self.given(table)
+        if self.proxies:
+            found["training.inputs"] = given
+        elif given:
+            found["config.column"] = given[0]
+        return found
+
+    def create(self, table: LabelTable, size: int, seed: int) -> Surrogate:
+        """A new surrogate for ``size`` labels of ``table``.
+
+        Raises:
+            UnknownNameError: No surrogate of that name is installed, or a setting does not exist.
+        """
+        surrogate = copy.deepcopy(_prototype(self.surrogate))  # copies of one surrogate may share what they have read
+        configure(surrogate, self.chosen(table, size), seed=seed)
+        return surrogate
+
+
+def rlm_steps(size: int) -> Settings:
+    """Epochs and batch size that make ``RLM_STEPS`` steps of ``size`` labels."""
+    batch = min(64, max(16, size // 4))
+    return {"training.batch_size": batch, "training.epochs": max(1, round(RLM_STEPS * batch / size))}
+
+
+def proxies_of(table: LabelTable) -> tuple[str, ...]:
+    """Names of the zero-cost columns of ``table``."""
+    return tuple(name for name in table.metrics if name.startswith("zcp_"))
+
+
+def configure(surrogate: Surrogate, settings: Settings, *, seed: int) -> None:
+    """Change settings of a surrogate before it is fitted, and every seed in its configs.
+
+    Args:
+        surrogate: Its attributes that are dataclasses hold the settings.
+        settings: ``<attribute>.<field>`` -> value.
+        seed: The seed.
+
+    Raises:
+        UnknownNameError: There is no such setting.
+    """
+    configs = {name: value for name, value in vars(surrogate).items() if is_dataclass(value)}
+    known = [f"{name}.{f.name}" for name, value in configs.items() for f in fields(value)]
+    for key in settings:
+        if key not in known:
+            raise UnknownNameError(f"setting of {type(surrogate).__name__}", key, known)
+    for name, config in configs.items():
+        changed: dict[str, Any] = {"seed": seed} if f"{name}.seed" in known else {}
+        changed |= {key.partition(".")[2]: value for key, value in settings.items() if key.partition(".")[0] == name}
+        setattr(surrogate, name, replace(config, **changed))  # type: ignore[type-var]
+
+
+def _tuned(name: str, surrogate: str, **options: Any) -> Method:
+    return Method(name, surrogate, SETTINGS[name], **options)
+
+
+_METHODS = (
+    Method("flops", "flops", optional="macs"),
+    Method("params", "params", optional="params"),
+    *(Method(name, name, column=f"zcp_{name}") for name in PROXIES),
+    _tuned("xgboost_genome", "xgboost"),
+    _tuned("xgboost_graph", "xgboost"),
+    _tuned("mlp", "mlp"),
+    _tuned("gcn", "gcn"),
+    _tuned("gin", "gin"),
+    _tuned("gat", "gat"),
+    _tuned("flan", "flan"),
+    _tuned("flan_zcp", "flan", proxies=True),
+    _tuned("rlm", "rlm", reads="texts", sized=rlm_steps),
+)
+#: The methods of the project's own tables.
+METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
+#: The same language model with one fit for all metrics; not part of the grids.
+EXTRA: dict[str, Method] = {
+    "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps),
+}
+
+
+def find(name: str) -> Method:
+    """The method called ``name``; any other surrogate of the registry takes part with its defaults.
+
+    Raises:
+        UnknownNameError: Neither a method nor a surrogate has that name.
+    """
+    known = METHODS | EXTRA
+    if name in known:
+        return known[name]
+    if name not in registry.names():
+        raise UnknownNameError("method", name, {*known, *registry.names()})
+    return Method(name, name)
+
+
+@lru_cache(maxsize=64)
+def _prototype(name: str) -> Surrogate:
+    return registry.create(name)

@@ -1,0 +1,184 @@
+"""The results as files: all runs, the summary as CSV and as a page of tables, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nasrlm.bench.ceiling import noise_ceiling
+from nasrlm.bench.figures import learning_curves, scatter
+from nasrlm.bench.inputs import table_of
+from nasrlm.bench.methods import find
+from nasrlm.bench.protocol import Protocol
+from nasrlm.bench.store import Store
+from nasrlm.bench.summary import summarise
+
+#: Columns of the table of runs, in order; coverage columns follow.
+RUN_COLUMNS = [
+    "space",
+    "table",
+    "metric",
+    "method",
+    "n_labels",
+    "seed",
+    "kendall_tau",
+    "spearman_rho",
+    "train_seconds",
+    "queries_per_second",
+    "test_networks",
+    "joint",
+]
+LEGEND = (
+    "Mean Kendall tau over seeds ± half the 95 % t-interval. **Bold** is best; ≈ is not significantly behind: the "
+    "paired bootstrap over test networks or the paired t-interval over seeds holds 0. `ceiling` is the agreement of "
+    "functionally identical networks, which label noise sets."
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is known so far.
+
+    Attributes:
+        runs: One row a finished run.
+        summary: One row a table, metric, budget and method.
+        ceilings: Ceiling of (table, metric).
+        failures: Failed runs and why, a line each.
+    """
+
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+    ceilings: dict[tuple[str, str], float]
+    failures: list[str]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The summary in short, for printing."""
+        shown = ["metric", "n_labels", "method", "seeds", "kendall_tau", "tau_half", "spearman_rho", "rank"]
+        costs = ["train_seconds", "queries_per_second"]
+        if self.summary.empty:
+            return []
+        ordered = self.summary.sort_values(
+            ["table", "metric", "n_labels", "kendall_tau"], ascending=[True] * 3 + [False]
+        )
+        found: list[dict[str, Any]] = ordered[[*shown, *costs]].to_dict(orient="records")  # type: ignore[assignment]
+        return found
+
+
+def collect(protocols: Sequence[Protocol], methods: Sequence[str], folder: Path) -> Results:
+    """Read all finished runs of ``methods`` under ``folder`` and summarise them."""
+    store = Store(folder)
+    parts = [part for protocol in protocols if not (part := store.runs(protocol)).empty]
+    runs = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=RUN_COLUMNS)
+    runs = runs[runs["method"].isin(list(methods))].reset_index(drop=True)
+    failures = [line for protocol in protocols for line in store.failures(protocol)]
+    ceilings = {
+        (protocol.table, metric): noise_ceiling(table_of(protocol, folder), metric)
+        for protocol in protocols
+        for metric in protocol.metrics
+    }
+    return Results(runs, summarise(runs, protocols, store), ceilings, failures)
+
+
+def write_results(
+    protocols: Sequence[Protocol],
+    methods: Sequence[str],
+    folder: Path,
+    out: Path,
+    *,
+    name: str = "",
+    facts: str = "",
+    left_out: Sequence[str] = (),
+) -> Results:
+    """Write ``runs.parquet``, ``summary.csv``, ``summary.md`` and the figures into ``out``.
+
+    Args:
+        protocols: What was run.
+        methods: The methods to show.
+        folder: Where the runs are.
+        out: Where results go.
+        name: Write ``<name>.parquet``, ``<name>.csv``, ``<name>.md`` and the figures into ``<name>/`` instead.
+        facts: A list of facts (command, commit, machine) at the end of the page.
+        left_out: What was not run and why, a line each.
+    """
+    results = collect(protocols, methods, folder)
+    out.mkdir(parents=True, exist_ok=True)
+    extra = [column for column in map(str, results.runs) if column.startswith("coverage_")]
+    kept = results.runs[[*RUN_COLUMNS, *extra]]
+    kept.to_parquet(out / f"{name or 'runs'}.parquet", index=False)
+    results.summary.round(5).to_csv(out / f"{name or 'summary'}.csv", index=False)
+    page = out / f"{name or 'summary'}.md"
+    page.write_text(markdown(results, protocols, left_out, facts), encoding="utf-8")
+    figures = out / name if name else out
+    for space in dict.fromkeys(results.runs["space"]):
+        learning_curves(results.summary[results.summary["space"] == space], results.ceilings, figures / f"{space}.png")
+    for protocol in protocols:
+        scatter(results.summary, protocol, Store(folder), figures)
+    return results
+
+
+def markdown(results: Results, protocols: Sequence[Protocol], left_out: Sequence[str], facts: str) -> str:
+    """The page: a table per metric, costs, what failed, facts."""
+    lines = ["# Kendall tau of the surrogates", "", LEGEND, ""]
+    for protocol in protocols:
+        part = results.summary[results.summary["table"] == protocol.table] if len(results.summary) else results.summary
+        for metric in protocol.metrics:
+            own = part[part["metric"] == metric] if len(part) else part
+            if len(own):
+                lines += _metric_lines(own, protocol, metric, results.ceilings[protocol.table, metric])
+    if len(results.summary):
+        lines += _cost_lines(results.summary)
+    for title, texts in (("Failed runs", results.failures), ("Not run", left_out)):
+        if texts:
+            lines += [f"## {title}", "", *(f"- {text}" for text in texts), ""]
+    return "\n".join(lines) + (f"\n{facts}" if facts else "")
+
+
+def _metric_lines(part: pd.DataFrame, protocol: Protocol, metric: str, ceiling: float) -> list[str]:
+    sizes = sorted(part["n_labels"].unique())
+    order = part.groupby("method")["kendall_tau"].mean().sort_values(ascending=False).index
+    lines = [f"## {protocol.table}: `{metric}`", ""]
+    if np.isfinite(ceiling):
+        lines += [f"Ceiling {ceiling:.3f}.", ""]
+    lines += [
+        "| method | " + " | ".join(f"n = {size}" for size in sizes) + " | rho at the largest n |",
+        "|---|" + "---|" * (len(sizes) + 1),
+    ]
+    for method in order:
+        own = part[part["method"] == method].set_index("n_labels")
+        cells = [_cell(own.loc[size]) if size in own.index else "–" for size in sizes]
+        last = own.loc[sizes[-1]] if sizes[-1] in own.index else None
+        rho = "–" if last is None else f"{last['spearman_rho']:.3f}" + _half(last["rho_half"])
+        lines.append(f"| {method} | {' | '.join(cells)} | {rho} |")
+    return [*lines, ""]
+
+
+def _cell(row: pd.Series) -> str:
+    text = f"{row['kendall_tau']:.3f}{_half(row['tau_half'])}"
+    return {"best": f"**{text}**", "tied": f"{text} ≈"}.get(row["rank"], text)
+
+
+def _half(value: float) -> str:
+    return f" ± {value:.3f}" if np.isfinite(value) else ""
+
+
+def _cost_lines(summary: pd.DataFrame) -> list[str]:
+    """Median seconds of a fit and queries a second, by method and budget, over all tables."""
+    lines = ["## Cost", "", "Medians over tables and seeds, one thread; networks read before are remembered.", ""]
+    sizes = sorted(summary["n_labels"].unique())
+    lines += [
+        "| method | " + " | ".join(f"fit, n = {size} (s)" for size in sizes) + " | queries/s | 80 % interval covers |",
+        "|---|" + "---|" * (len(sizes) + 2),
+    ]
+    for name, part in summary.groupby("method", sort=False):
+        seconds = part.groupby("n_labels")["train_seconds"].median()
+        covered = part["coverage_80"].mean() if "coverage_80" in part else float("nan")
+        cells = [f"{seconds[size]:.1f}" if size in seconds else "–" for size in sizes]
+        note = " (table values)" if find(str(name)).column else ""
+        shown = f"{covered:.0%}" if np.isfinite(covered) else "–"
+        lines.append(f"| {name}{note} | {' | '.join(cells)} | {part['queries_per_second'].median():,.0f} | {shown} |")
+    return [*lines, ""]

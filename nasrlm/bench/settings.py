@@ -1,0 +1,34 @@
+"""Hyperparameters of the methods: what ``python -m experiments.tune_baselines`` found best.
+
+Keys are ``<config attribute of the surrogate>.<field>``; what is not named keeps the surrogate's default. Changing an
+entry makes the stored runs of that method stale: they are run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: Setting -> value, by method.
+SETTINGS: dict[str, Mapping[str, object]] = {
+    "xgboost_genome": {"config.features": "genome"},
+    "xgboost_graph": {"config.features": "graph"},
+    "mlp": {},
+    "gcn": {},
+    "gin": {},
+    "gat": {},
+    "flan": {},
+    "flan_zcp": {},
+    # The small model and the recipe of experiments/rlm_ablations.py; see ``methods.rlm_steps`` for the epochs.
+    "rlm": {
+        "model.width": 96,
+        "model.encoder_layers": 3,
+        "model.decoder_layers": 2,
+        "model.heads": ("producers", "consumers", "ancestors", "descendants", "all", "all"),
+        "model.feed_forward": 256,
+        "model.dropout": 0.1,
+        "training.learning_rate": 2e-3,
+        "training.threads": 1,
+    },
+}
+#: Optimisation steps of a language model from scratch, whatever the number of labels.
+RLM_STEPS = 400
