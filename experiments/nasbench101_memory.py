@@ -7,7 +7,7 @@ A small RLM is trained for seconds on a few hundred cells (memory and speed do n
 worker, a process with one torch thread, then hands its share of the cells to one call of ``RLM.predict``: ONNX graph,
 text, tokens, exact decoding of one metric with mean, deviation and quantiles. Cells come from the table in
 ``$NASRLM_DATA`` where it is at hand, else from the enumeration. Peaks are those of resident memory as the kernel counts
-them; pages that processes share count in each.
+them; pages that processes share count in each. Only the workers import torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import overload
 
 import onnx
 import pandas as pd
-import torch
 
 import search_spaces
 from experiments.enumerate_nasbench101 import enumerate_cells
@@ -32,17 +31,8 @@ from experiments.record import RESULTS, command_of, write_csv
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.nasbench101 import NASBench101
 from search_spaces.networks import Networks
-from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 
 METRIC = "params"
-#: Shape of the shipped NAS-Bench-201 checkpoint.
-MODEL = ModelConfig(
-    width=96,
-    encoder_layers=3,
-    decoder_layers=2,
-    heads=("producers", "consumers", "ancestors", "descendants", "all", "all"),
-    feed_forward=256,
-)
 LIMIT_MIB = 3 * 1024
 
 
@@ -97,14 +87,20 @@ def main() -> None:
 
 
 def prepare(path: Path, checkpoint: Path, cells: int | None) -> int:
-    """Write the cells and a small checkpoint; returns how many cells there are."""
+    """Write the cells and a checkpoint as large as the shipped one; returns how many cells there are."""
+    import torch
+
+    from surrogates.rlm import RLM, ModelConfig, TrainingConfig
+
     torch.set_num_threads(1)
     columns = ["n_vertices", "adjacency_bits", "ops", METRIC]
     table = Path(os.environ.get("NASRLM_DATA", "")) / "nasbench101.parquet"
     frame = pd.read_parquet(table, columns=columns) if table.is_file() else enumerate_cells()[columns]
     sample = frame.sample(256, random_state=0)
     labels = sample[[METRIC]].astype(float).reset_index(drop=True)
-    rlm = RLM(MODEL, TrainingConfig(epochs=2, threads=1))
+    heads = ("producers", "consumers", "ancestors", "descendants", "all", "all")
+    model = ModelConfig(width=96, encoder_layers=3, decoder_layers=2, heads=heads, feed_forward=256)
+    rlm = RLM(model, TrainingConfig(epochs=2, threads=1))
     rlm.fit(Networks(_space(), _architectures(sample)), labels).save_pretrained(checkpoint)
     frame = frame.iloc[:cells]
     frame.to_parquet(path, index=False)
@@ -113,6 +109,10 @@ def prepare(path: Path, checkpoint: Path, cells: int | None) -> int:
 
 def score(share: tuple[Path, Path, int, int]) -> dict[str, float]:
     """Score one worker's cells; returns seconds and memory."""
+    import torch
+
+    from surrogates.rlm import RLM
+
     path, checkpoint, worker, workers = share
     torch.set_num_threads(1)
     rlm = RLM.from_pretrained(checkpoint)
