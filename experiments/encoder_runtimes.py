@@ -3,11 +3,11 @@
     python -m experiments.encoder_runtimes            # a few minutes on one core
     python -m experiments.encoder_runtimes --rounds 3 --batch 64
 
-Times the encoder with its projections to the decoder's keys and values, on one thread: random weights, random wiring,
-all texts of one length. Rounds are interleaved, so that whatever else the machine does meets every runtime alike; the
-table holds medians. Where the shipped NAS-Bench-201 checkpoint and the tables (``$NASRLM_DATA``) are at hand,
-predictions of every runtime for held-out cells are compared with the true values, too: the loss of Spearman's rho
-against float32 torch. Writes ``results/encoder_runtimes.csv``.
+Times an encoder of the shipped checkpoint's shape with its projections to the decoder's keys and values, on one thread:
+random weights, random wiring, all texts of one length. Rounds are interleaved, so that whatever else the machine does
+meets every runtime alike; the table holds medians. Where the shipped NAS-Bench-201 checkpoint and the tables
+(``$NASRLM_DATA``) are at hand, predictions of every runtime for held-out cells are compared with the true values, too:
+the loss of Spearman's rho against float32 torch. Writes ``results/encoder_runtimes.csv``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import torch
 
 from experiments.nasbench201_split import METRICS, load, split
 from experiments.record import RESULTS, write_csv
+from experiments.train_nasbench201 import MODEL
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import DataNotFoundError
-from surrogates.rlm import RLM, DecodingConfig, ModelConfig
+from surrogates.rlm import RLM, DecodingConfig
 from surrogates.rlm.inputs import GraphBatch
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.precision import autocast
@@ -36,14 +37,6 @@ from surrogates.rlm.wired import WiredEncoder
 from surrogates.text import linearize
 
 COMMAND = "python -m experiments.encoder_runtimes"
-#: Shape of the shipped NAS-Bench-201 checkpoint.
-MODEL = ModelConfig(
-    width=96,
-    encoder_layers=3,
-    decoder_layers=2,
-    heads=("producers", "consumers", "ancestors", "descendants", "all", "all"),
-    feed_forward=256,
-)
 SETTINGS = {
     "torch": DecodingConfig(),
     "torch-bfloat16": DecodingConfig(precision="bfloat16"),
@@ -76,7 +69,7 @@ def main() -> None:
 def speeds(tokens: int, batch: int, rounds: int) -> pd.DataFrame:
     """Median milliseconds a batch, and graphs a second, one row a runtime."""
     torch.manual_seed(0)
-    network = RLMNetwork(MODEL, WiredEncoder(MODEL, 1024), 5, 3).eval()
+    network = RLMNetwork(MODEL, WiredEncoder(MODEL, 1024), len(METRICS), 3).eval()
     graphs = random_batch(tokens, batch)
     runtimes = {name: RUNTIMES[config.encoder_runtime](network, config) for name, config in SETTINGS.items()}
     taken: dict[str, list[float]] = {name: [] for name in SETTINGS}

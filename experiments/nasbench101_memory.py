@@ -90,7 +90,8 @@ def prepare(path: Path, checkpoint: Path, cells: int | None) -> int:
     """Write the cells and a checkpoint as large as the shipped one; returns how many cells there are."""
     import torch
 
-    from surrogates.rlm import RLM, ModelConfig, TrainingConfig
+    from experiments.train_nasbench201 import MODEL
+    from surrogates.rlm import RLM, TrainingConfig
 
     torch.set_num_threads(1)
     columns = ["n_vertices", "adjacency_bits", "ops", METRIC]
@@ -98,9 +99,7 @@ def prepare(path: Path, checkpoint: Path, cells: int | None) -> int:
     frame = pd.read_parquet(table, columns=columns) if table.is_file() else enumerate_cells()[columns]
     sample = frame.sample(256, random_state=0)
     labels = sample[[METRIC]].astype(float).reset_index(drop=True)
-    heads = ("producers", "consumers", "ancestors", "descendants", "all", "all")
-    model = ModelConfig(width=96, encoder_layers=3, decoder_layers=2, heads=heads, feed_forward=256)
-    rlm = RLM(model, TrainingConfig(epochs=2, threads=1))
+    rlm = RLM(MODEL, TrainingConfig(epochs=2, threads=1))
     rlm.fit(Networks(_space(), _architectures(sample)), labels).save_pretrained(checkpoint)
     frame = frame.iloc[:cells]
     frame.to_parquet(path, index=False)

@@ -31,7 +31,7 @@ class Pretrained:
         model: Shape of the network.
         training: How it was trained.
         decoding: How numbers are read out.
-        value_scale: Kind of the scales.
+        value_scale: Kind of the scales, of all or by metric.
         digits: Digits per number.
         metrics: Names.
         scales: One per metric.
@@ -44,7 +44,7 @@ class Pretrained:
     model: ModelConfig
     training: TrainingConfig
     decoding: DecodingConfig
-    value_scale: str
+    value_scale: str | dict[str, str]
     digits: int
     metrics: tuple[str, ...]
     scales: tuple[Scale, ...]

@@ -28,7 +28,7 @@ from surrogates.rlm.precision import is_main_process
 from surrogates.rlm.prediction import Readout
 from surrogates.rlm.pretrained import Pretrained, checkpoint_folder
 from surrogates.rlm.runtimes import RuntimeCache
-from surrogates.rlm.scales import Scale
+from surrogates.rlm.scales import Scale, fit_scales
 from surrogates.rlm.training import train
 
 
@@ -39,7 +39,8 @@ class RLM(Surrogate):
         model: Shape of the network.
         training: How ``fit`` trains.
         decoding: How ``predict`` reads numbers out.
-        value_scale: ``quantile`` or ``raw``; see ``surrogates.rlm.scales``.
+        value_scale: ``quantile`` or ``raw``, for all metrics or by name (``quantile`` where not named); see
+            ``surrogates.rlm.scales``.
         digits: Digits written per number (of the mantissa, for raw values).
         vocabulary: Size of the tokenizer that ``fit`` learns.
     """
@@ -50,14 +51,14 @@ class RLM(Surrogate):
         training: TrainingConfig | None = None,
         decoding: DecodingConfig | None = None,
         *,
-        value_scale: str = "quantile",
+        value_scale: str | Mapping[str, str] = "quantile",
         digits: int = 3,
         vocabulary: int = 1024,
     ) -> None:
         self.model = model or ModelConfig()
         self.training = training or TrainingConfig()
         self.decoding = decoding or DecodingConfig()
-        self.value_scale = value_scale
+        self.value_scale = value_scale if isinstance(value_scale, str) else dict(value_scale)
         self.digits = digits
         self.vocabulary = vocabulary
         self.metrics: tuple[str, ...] = ()
@@ -127,7 +128,7 @@ class RLM(Surrogate):
         columns = checked_columns(graphs, labels, validation, metric_weights)
         texts = [as_text(graph) for graph in graphs]
         self._known = None  # a new reader and new weights have seen nothing
-        scales = self._fit_scales(labels)
+        scales = fit_scales(labels, self.value_scale, digits=self.digits)
         self._reader = reader_for(self.model).learn(texts, self.model, vocabulary=self.vocabulary)
         self.metrics, self.scales = columns, tuple(scales.values())
         self.temperatures = (1.0,) * len(columns)
@@ -174,7 +175,7 @@ class RLM(Surrogate):
         network, columns = self.network, checked_columns(graphs, labels, validation, metric_weights)
         with frozen(network, freeze):
             pass  # refuses unknown modules before anything is changed
-        fitted = self._fit_scales(labels)
+        fitted = fit_scales(labels, self.value_scale, digits=self.digits)
         known = dict(zip(self.metrics, self.scales, strict=True))
         self.scales = tuple({**known, **fitted, **({} if refit_scales else known)}.values())
         new = tuple(name for name in columns if name not in known)
@@ -217,13 +218,6 @@ class RLM(Surrogate):
         scaled = np.stack([scale.forward(column) for scale, column in zip(scales, values.T, strict=True)], axis=1)
         indices = tuple(self.metrics.index(name) for name in names)
         return LabelledGraphs(self.encode(graphs), scaled, scales, indices, weights)
-
-    def _fit_scales(self, labels: pd.DataFrame) -> dict[str, Scale]:
-        values = labels.to_numpy(dtype=float)
-        return {
-            str(name): Scale.fit(self.value_scale, column, digits=self.digits)
-            for name, column in zip(labels.columns, values.T, strict=True)
-        }
 
     def encode(self, graphs: Sequence[onnx.ModelProto | str]) -> list[EncodedText]:
         """Inputs of the encoder; what ``predict`` does first, for those who predict the same graphs again."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from search_spaces.errors import UsageError
 from surrogates.numbers import FloatFormat, FractionFormat, NumberFormat
 
+#: Kind of a scale where none is named.
+USUAL = "quantile"
 #: Most knots that a quantile scale keeps.
 KNOTS = 2048
 
@@ -91,3 +95,20 @@ class Scale:
     def from_json(cls, data: dict[str, Any]) -> Scale:
         """The inverse of ``to_json``."""
         return cls(data["kind"], tuple(data["values"]), tuple(data["quantiles"]), data["spread"], data["digits"])
+
+
+def fit_scales(labels: pd.DataFrame, kinds: str | Mapping[str, str], *, digits: int) -> dict[str, Scale]:
+    """The scale of every column of ``labels``.
+
+    Args:
+        labels: One column a metric; NaN ignored.
+        kinds: Kind of all scales, or by metric; ``USUAL`` where not named.
+        digits: Digits written.
+
+    Raises:
+        UsageError: A metric without labels, or an unknown kind.
+    """
+    names = [str(column) for column in labels.columns]
+    chosen = {name: kinds if isinstance(kinds, str) else kinds.get(name, USUAL) for name in names}
+    columns = zip(names, labels.to_numpy(dtype=float).T, strict=True)
+    return {name: Scale.fit(chosen[name], column, digits=digits) for name, column in columns}

@@ -19,11 +19,13 @@ from surrogates.rlm.familiarity import DISTANCE_FILE
 from tests.surrogates.strangers import NETWORKS, export
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
+#: Residual blocks, depthwise convolutions, attention blocks; and an operator each has that no cell has.
+STRANGERS = {"resnet": "Conv k3 b", "mobilenet": "HardSwish", "vit": "LayerNormalization b"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of NAS-Bench-201, a cell it was not trained on, and a network that PyTorch exported."""
+    """A checkpoint of NAS-Bench-201, a cell it was not trained on, and networks that PyTorch exported."""
     path = tmp_path_factory.mktemp("predict")
     space, rng = search_spaces.get("nasbench201"), np.random.default_rng(2)
     models = [space.to_onnx(space.sample(rng)) for _ in range(150)]
@@ -31,34 +33,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     RLM(TINY, TrainingConfig(epochs=4, threads=1)).fit(models, labels).save_pretrained(path / "checkpoint")
     cell = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
     onnx.save_model(space.to_onnx(space.parse(cell)), path / "cell.onnx")
-    network, example = NETWORKS["mobilenet"]
-    onnx.save_model(export(network(), example(), "torchscript"), path / "mobilenet.onnx")
+    for name in STRANGERS:
+        network, example = NETWORKS[name]
+        onnx.save_model(export(network(), example(), "torchscript"), path / f"{name}.onnx")
     return path
 
 
 def predict(folder: Path, *options: str) -> int:
-    files = [str(folder / "cell.onnx"), str(folder / "mobilenet.onnx")]
+    files = [str(folder / f"{name}.onnx") for name in ("cell", *STRANGERS)]
     return main(["predict", *files, "--surrogate", str(folder / "checkpoint"), *options])
 
 
 def test_the_table_tells_near_from_far(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(folder) == 0
     printed = capsys.readouterr()
-    near, far = (line for line in printed.out.split("\n") if ".onnx" in line)
+    near, *strangers = (line for line in printed.out.split("\n") if ".onnx" in line)
     assert "typical: farther out than" in near
-    assert "x the distance of the farthest training network" in far
-    (warning,) = printed.err.strip().split("\n")
-    assert warning.startswith(f"warning: {folder / 'mobilenet.onnx'} is unlike")
-    assert "Conv k5 dw b" in warning
+    assert all("x the distance of the farthest training network" in line for line in strangers)
+    warnings = printed.err.strip().split("\n")
+    for name, warning in zip(STRANGERS, warnings, strict=True):
+        assert warning.startswith(f"warning: {folder / name}.onnx is unlike")
 
 
 def test_json_holds_the_distance(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(folder, "--json") == 0
-    near, far = (network["familiarity"] for network in json.loads(capsys.readouterr().out))
+    networks = json.loads(capsys.readouterr().out)
+    near, *strangers = (network["familiarity"] for network in networks)
     assert (near["verdict"], near["unseen"]) == ("typical", [])
-    assert far["verdict"] == "far"
-    assert far["distance"] > 1 > near["distance"]
-    assert "HardSwish" in far["unseen"]
+    assert near["distance"] < 1
+    for stranger, operator in zip(strangers, STRANGERS.values(), strict=True):
+        assert stranger["verdict"] == "far"
+        assert stranger["distance"] > 1
+        assert operator in stranger["unseen"]
+    assert all(np.isfinite(network["predictions"]["params"]["mean"]) for network in networks)
 
 
 def test_a_checkpoint_that_cannot_tell_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +75,7 @@ def test_a_checkpoint_that_cannot_tell_says_so(folder: Path, capsys: pytest.Capt
     finally:
         (folder / "aside").rename(folder / "checkpoint" / DISTANCE_FILE)
     printed = capsys.readouterr()
-    assert [network["familiarity"] for network in json.loads(printed.out)] == [None, None]
+    assert [network["familiarity"] for network in json.loads(printed.out)] == [None] * 4
     assert "does not say how far" in printed.err
 
 

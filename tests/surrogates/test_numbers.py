@@ -27,13 +27,32 @@ def test_every_two_decimal_accuracy_survives() -> None:
     np.testing.assert_array_equal(four.decode(four.encode(values)), values)
 
 
-@given(st.floats(min_value=1e-5, max_value=9e9), st.integers(1, 6), st.booleans())
-def test_rounding_is_half_to_even(value: float, mantissa: int, negative: bool) -> None:
-    value = -value if negative else value
+@given(st.data(), st.integers(1, 6), st.booleans())
+def test_rounding_is_half_to_even(data: st.DataObject, mantissa: int, negative: bool) -> None:
+    """Over the whole range of the format, to the last bit."""
+    power = data.draw(st.integers(mantissa - 10, mantissa + 8))
+    size = data.draw(st.floats(1.0, 9.0)) * 10.0**power
+    value = -size if negative else size
     number_format = FloatFormat(mantissa)
     decoded = number_format.decode(number_format.encode(np.array([value]))).item()
-    expected = Context(prec=mantissa, rounding=ROUND_HALF_EVEN).create_decimal(Decimal(value))
-    assert decoded == pytest.approx(float(expected), rel=1e-15) if abs(value) >= 10 ** (mantissa - 10) else True
+    assert decoded == float(Context(prec=mantissa, rounding=ROUND_HALF_EVEN).create_decimal(Decimal(value)))
+
+
+@pytest.mark.parametrize(("value", "rounded"), [(0.5, 0), (1.5, 2), (2.5, 2), (3.5, 4), (8.5, 8), (9.5, 10)])
+def test_ties_go_to_even(value: float, rounded: float) -> None:
+    two = FloatFormat(2)
+    assert two.decode(two.encode(np.array([10 + value]))).item() == 10 + rounded
+
+
+@pytest.mark.parametrize("mantissa", [1, 4, 6])
+def test_the_ends_of_the_range(mantissa: int) -> None:
+    number_format = FloatFormat(mantissa)
+    least, most = 10.0 ** (mantissa - 10), (10.0**mantissa - 1) * 1e9
+    np.testing.assert_array_equal(
+        number_format.decode(number_format.encode(np.array([least, most, 0.9 * least]))), [least, most, 0.0]
+    )
+    with pytest.raises(UsageError, match="out of range"):
+        number_format.encode(np.array([10.0 ** (mantissa + 9)]))
 
 
 def test_tiny_zero_huge_infinite_missing() -> None:

@@ -166,6 +166,22 @@ def test_raw_values_can_be_written(cells: tuple[list[str], pd.DataFrame]) -> Non
     assert spearmanr(prediction.mean[:, 0], labels["params"][:60]).statistic > 0.3
 
 
+def test_scales_can_be_chosen_by_metric(cells: tuple[list[str], pd.DataFrame], tmp_path: Path) -> None:
+    """Numbers of unequal length side by side: seven tokens of raw digits, four of a quantile."""
+    texts, labels = cells
+    rlm = RLM(TINY, QUICK, value_scale={"macs": "raw"}, digits=4).fit(texts[:60], labels.iloc[:60])
+    assert [type(scale.format) for scale in rlm.scales] == [FractionFormat, FloatFormat]
+    prediction = rlm.predict(texts[:60], given=labels[["macs"]].iloc[:60])
+    assert np.isfinite(prediction.mean).all()
+    assert spearmanr(prediction.mean[:, 0], labels["params"][:60]).statistic > 0.3
+    rlm.save_pretrained(tmp_path)
+    again = RLM.from_pretrained(tmp_path)
+    assert again.value_scale == {"macs": "raw"}
+    np.testing.assert_array_equal(again.predict(texts[:9]).mean, rlm.predict(texts[:9]).mean)
+    with pytest.raises(UsageError, match="unknown value scale 'log'; choose from: raw, quantile"):
+        RLM(TINY, QUICK, value_scale={"macs": "log"}).fit(texts[:60], labels.iloc[:60])
+
+
 def test_unusable_input_is_named(fitted: RLM, cells: tuple[list[str], pd.DataFrame]) -> None:
     texts, labels = cells
     with pytest.raises(UsageError, match="3 graphs and 2 rows"):
