@@ -1,0 +1,161 @@
+"""The commands around the benchmark: grids that exist, tuning, the referee, NDS from an official file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import search_spaces
+from experiments import flan_referee, grids, kendall_tau, nds_few_shot, tune_baselines, zero_cost_values
+from nasrlm.bench.inputs import open_table
+from nasrlm.bench.methods import METHODS, configure, find, proxies_of
+from nasrlm.labels.importers.catalogue import importer
+from nasrlm.labels.importers.writing import import_file
+from nasrlm.labels.tables import available
+from search_spaces.errors import DataNotFoundError
+from surrogates import registry
+
+needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs and results go to a folder of the test."""
+    for module in (kendall_tau, nds_few_shot, zero_cost_values):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+        if hasattr(module, "RESULTS"):
+            monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    return tmp_path
+
+
+@needs_tables
+def test_what_the_grids_name_is_in_the_tables() -> None:
+    present = {table.name: table.metrics for table in available()}
+    if not set(present) >= {protocol.table for protocol in grids.core()}:
+        pytest.skip(f"only the tables {', '.join(present)} are there")
+    for grid in ("core", "full", "quick"):
+        for protocol in grids.GRIDS[grid]():
+            assert set(protocol.metrics) <= set(present[protocol.table])
+    assert {protocol.table for protocol in grids.full()} == set(present)
+
+
+@needs_tables
+def test_zero_cost_values_of_nasbench201_are_complete(tmp_path: Path) -> None:
+    try:
+        table = open_table("nasbench201", "", "", ("cifar10_test",), tmp_path)
+    except DataNotFoundError as error:
+        pytest.skip(str(error))
+    if not proxies_of(table):
+        pytest.skip("the table of zero-cost proxies is not there")
+    assert table.frame[list(proxies_of(table))].notna().all().all()
+
+
+def nds_file(folder: Path, member: str, space_name: str, networks: int) -> Path:
+    """A small file in the official format; the error of a network falls with its (made-up) size."""
+    space, rng = search_spaces.get(space_name), np.random.default_rng(0)
+    entries = []
+    for _ in range(networks):
+        flops = float(rng.uniform(1e8, 6e8))
+        entries.append(
+            {
+                "params": flops / 100,
+                "flops": flops,
+                "net": {**json.loads(space.format(space.sample(rng))), "aux": False, "drop_prob": 0.0},
+                "optim": {"max_ep": 1},
+                "test_ep_top1": [15 - flops / 1e8 + float(rng.normal())],
+            }
+        )
+    path = folder / member
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_the_published_protocol_on_official_files(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NASRLM_DATA", str(elsewhere / "data"))
+    if not any(table.name.startswith("nds_") for table in available()):  # the cache folder of the platform counts too
+        with pytest.raises(DataNotFoundError, match="nasrlm data import nds_darts"):
+            grids.nds()
+    for name, member, space in (("nds_pnas", "PNAS.json", "pnas"), ("nds_darts", "DARTS.json", "darts")):
+        import_file(importer(name), nds_file(elsewhere, member, space, 140), force=True)
+    asked = {protocol.table: protocol for protocol in grids.nds()}
+    assert asked["nds_pnas"].sizes == (16,) and asked["nds_darts"].sizes == (100,)
+    monkeypatch.setattr(nds_few_shot, "nds", lambda: [asked["nds_pnas"], asked["nds_darts"]])
+    monkeypatch.setattr(sys, "argv", ["nds_few_shot", "--methods", "flops,xgboost_genome"])
+    nds_few_shot.main()
+    found = pd.read_csv(elsewhere / "results" / "nds_few_shot.csv").set_index("method")
+    assert found.loc["RLM", "nds_pnas"] == 0.427 and found.loc["RLM", "source"] == "published"
+    assert found.loc["flops", ["nds_pnas", "nds_darts"]].gt(0.4).all()
+    assert "failed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", tune_baselines.CHOICES)
+def test_every_choice_is_a_setting(name: str) -> None:
+    assert set(tune_baselines.CHOICES) == {m for m in METHODS if m in tune_baselines.CHOICES}
+    for trial in range(8):
+        drawn = tune_baselines.configuration(name, trial)
+        assert drawn == tune_baselines.configuration(name, trial) and bool(drawn) == (trial > 0)
+        configure(registry.create(find(name).surrogate), {**find(name).settings, **drawn}, seed=0)
+
+
+@needs_tables
+def test_a_trial_is_cross_validated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tune_baselines, "FOLDER", tmp_path)
+    row = tune_baselines.run(tune_baselines.Trial("xgboost_genome", 1, "nasbench201", "cifar10_test"))
+    folds = [float(tau) for tau in str(row["folds"]).split()]
+    assert len(folds) == 4 and np.mean(folds) == pytest.approx(row["kendall_tau"], abs=1e-3)
+    assert 0.2 < float(str(row["kendall_tau"])) < 0.9
+
+
+def test_winners_were_judged_on_all_metrics() -> None:
+    trials = pd.DataFrame(
+        [("gcn", t, "a", m, json.dumps({"t": t}), tau) for t, m, tau in
+         [(0, "x", 0.5), (0, "y", 0.5), (1, "x", 0.4), (1, "y", 0.7), (2, "x", 0.9)]],
+        columns=["method", "trial", "table", "metric", "settings", "kendall_tau"],
+    )  # fmt: skip
+    settings, tau = tune_baselines.winners(trials)["gcn"]
+    assert settings == {"t": 1} and tau == pytest.approx(0.55)
+
+
+def test_the_referee_holds_the_tolerance() -> None:
+    runs = pd.DataFrame(
+        [("nasbench201", 128, s, tau) for s, tau in enumerate([0.76, 0.78])]
+        + [("nasbench101", 16, s, tau) for s, tau in enumerate([0.40, 0.50])],
+        columns=["table", "n_labels", "seed", "kendall_tau"],
+    ).assign(train_seconds=1.0)
+    found = flan_referee.compare(runs).set_index("table")
+    assert found["difference"].to_dict() == {"nasbench201": -0.015, "nasbench101": -0.029}
+    assert found["within_tolerance"].to_dict() == {"nasbench201": True, "nasbench101": False}
+
+
+@pytest.mark.slow
+@needs_tables
+def test_quick_runs_to_the_end(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["kendall_tau", "--quick", "--workers", "1", "--methods", "flops,synflow,xgboost_genome,gcn"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    kendall_tau.main()
+    folder = elsewhere / "runs" / "kendall_tau_quick"
+    runs = pd.read_parquet(folder / "kendall_tau_quick.parquet")
+    assert runs["kendall_tau"].mean() > 0.4
+    assert (folder / "kendall_tau_quick" / "nasbench201.png").is_file()
+    page = (folder / "kendall_tau_quick.md").read_text()
+    assert "Ceiling" in page and "- commit:" in page and "no values of zcp_synflow" in page
+
+
+@pytest.mark.slow
+@needs_tables
+def test_computed_proxies_are_taken_when_complete(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = ["zero_cost_values", "--table", "nasbench_macro", "--proxies", "synflow", "--batch", "2", "--rows", "3"]
+    monkeypatch.setattr(sys, "argv", part)
+    zero_cost_values.main()
+    folder = elsewhere / "runs" / "kendall_tau"
+    kept = pd.read_parquet(folder / "zero_cost" / "nasbench_macro.part.parquet")
+    assert kept["row"].tolist() == [0, 1, 2] and kept["zcp_synflow"].notna().all()
+    assert not proxies_of(open_table("nasbench_macro", "", "", ("cifar10_test",), folder))
