@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, external_data_helper
 
 from search_spaces.errors import InvalidGraphError
-from search_spaces.shapes import CONSTANT_LIMIT
+from search_spaces.tensors import CONSTANT_LIMIT
 
 
 def load_onnx(path: str | Path) -> onnx.ModelProto:

@@ -275,11 +275,17 @@ def inline(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def data_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The graph inputs that carry data, not parameters."""
+    names = data_names(model)
+    return [value for value in model.graph.input if value.name in names]
+
+
+def data_names(model: onnx.ModelProto) -> set[str]:
+    """Names of the graph inputs that carry data; may hold names of no input where a foreign file says so."""
     named = next((entry.value.split(",") for entry in model.metadata_props if entry.key == DATA_INPUTS), None)
     if named is not None:
-        return [value for value in model.graph.input if value.name in named]
+        return set(named)
     stored = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in stored]
+    return {name for value in model.graph.input if (name := value.name) not in stored}
 
 
 def parameter_shapes(model: onnx.ModelProto) -> dict[str, Shape]:

@@ -20,7 +20,8 @@ from onnx import TensorProto
 
 from search_spaces.analysis import node_macs
 from search_spaces.networks import Networks
-from search_spaces.shapes import ShapedBody, ShapedNode, Tensor, propagate
+from search_spaces.shapes import ShapedBody, ShapedNode, propagate
+from search_spaces.tensors import Tensor
 from surrogates.sources import Source, sources
 
 #: Nodes that carry no operation of their own: in a cell they dissolve into edges.

@@ -16,7 +16,7 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from search_spaces.errors import InvalidGraphError
 from search_spaces.graph import OPSET
-from search_spaces.shapes import Tensor
+from search_spaces.tensors import Tensor
 from surrogates.text.literals import float_text
 from surrogates.text.weights import CONVOLUTIONS, input_features
 

@@ -9,7 +9,9 @@ weights are never needed: what is computed from a weight alone is a weight of th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -17,8 +19,9 @@ import onnx.defs
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from search_spaces.errors import InvalidGraphError
-from search_spaces.graph import DATA_INPUTS, DOMAIN, OPSET, data_inputs, inline
-from search_spaces.shapes import Tensor, constant, constant_tensor, exact_operands, infer
+from search_spaces.graph import DATA_INPUTS, DOMAIN, OPSET, data_inputs, data_names, inline
+from search_spaces.shapes import NodeRecord, node_records, read_graph
+from search_spaces.tensors import Tensor, constant, constant_tensor, exact_operands, infer
 
 _STANDARD = ("", "ai.onnx")
 _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
@@ -32,13 +35,15 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         InvalidGraphError: Control flow, an opset that cannot be converted, or shapes that do not fit.
     """
-    _refuse_control_flow([model.graph.node, *(function.node for function in model.functions)])
+    _refuse_control_flow(model.graph.node)
     opset = _opset(model)
-    own = opset >= OPSET and all(_is_plain(function, opset) for function in model.functions)
-    if own and (model.functions or not model.graph.initializer) and not _computes_constants(model):
+    functions = [_function_facts(function.SerializeToString()) for function in model.functions]
+    own = opset >= OPSET and all(f.plain and f.opset in (None, opset) for f in functions)
+    computes = any(f.computes_constants for f in functions) or _computes_constants(model)
+    if own and (model.functions or not model.graph.initializer) and not computes:
         return model
     model = without_weights(model)
-    if model.functions and (not own or _computes_constants(model)):
+    if model.functions and (not own or computes):
         model = inline(model)
     if opset < OPSET:
         model = _converted(model, opset)
@@ -78,44 +83,62 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     return _Folder(model).fold()
 
 
-def _refuse_control_flow(bodies: Iterable[Iterable[onnx.NodeProto]]) -> None:
-    for body in bodies:
-        for node in body:
-            if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
-                raise InvalidGraphError(
-                    f"operator {node.op_type!r} runs a subgraph, which has no text form; "
-                    "export the model without control flow (no If, Loop or Scan)"
-                )
+class _FunctionFacts(NamedTuple):
+    """What a model-local function is made of.
+
+    Attributes:
+        plain: Its calls carry nothing but tensors.
+        opset: Version of the standard operators it asks for, if any.
+        computes_constants: It is not one of ours, and a node of it computes something that is fixed.
+    """
+
+    plain: bool
+    opset: int | None
+    computes_constants: bool
+
+
+@lru_cache(maxsize=4096)
+def _function_facts(content: bytes) -> _FunctionFacts:
+    """Facts of a serialised function.
+
+    Raises:
+        InvalidGraphError: It holds control flow.
+    """
+    function = onnx.FunctionProto.FromString(content)
+    _refuse_control_flow(function.node)
+    plain = not function.attribute and not function.attribute_proto
+    opset = next((int(entry.version) for entry in function.opset_import if entry.domain in _STANDARD), None)
+    return _FunctionFacts(plain, opset, function.domain != DOMAIN and _fixed_nodes(node_records(function.node), set()))
+
+
+def _refuse_control_flow(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
+            raise InvalidGraphError(
+                f"operator {node.op_type!r} runs a subgraph, which has no text form; "
+                "export the model without control flow (no If, Loop or Scan)"
+            )
 
 
 def _opset(model: onnx.ModelProto) -> int:
     return next((int(entry.version) for entry in model.opset_import if entry.domain in _STANDARD), OPSET)
 
 
-def _is_plain(function: onnx.FunctionProto, opset: int) -> bool:
-    """Whether calls of ``function`` carry nothing but tensors, and it means the same by its operators."""
-    version = next((entry.version for entry in function.opset_import if entry.domain in _STANDARD), opset)
-    return not function.attribute and not function.attribute_proto and version == opset
-
-
 def _computes_constants(model: onnx.ModelProto) -> bool:
-    """Whether a node of the main graph, or of a function that is not ours, computes something that is fixed."""
-    data = {value.name for value in data_inputs(model)}
-    fixed = {tensor.name for tensor in model.graph.initializer}
-    fixed.update(value.name for value in model.graph.input if value.name not in data)
-    if _fixed_nodes(model.graph.node, fixed):
-        return True
-    return any(_fixed_nodes(function.node, set()) for function in model.functions if function.domain != DOMAIN)
+    """Whether a node of the main graph computes something that is fixed."""
+    record, declared = read_graph(model)
+    fixed = set(declared) - data_names(model)
+    fixed.update([tensor.name for tensor in model.graph.initializer])
+    return _fixed_nodes(record.nodes, fixed)
 
 
-def _fixed_nodes(nodes: Iterable[onnx.NodeProto], fixed: set[str]) -> bool:
+def _fixed_nodes(nodes: Iterable[NodeRecord], fixed: set[str]) -> bool:
     for node in nodes:
-        if node.op_type == "Constant":
-            fixed.update(node.output)
-            continue
-        if node.op_type in ("Shape", "Size"):
-            return True
-        if node.input and fixed.issuperset(name for name in node.input if name) and node.op_type not in _RANDOM:
+        op_type = node.key[1]
+        known = bool(node.names) and all(name in fixed for name in node.names if name)
+        if op_type == "Constant":
+            fixed.update(node.results)
+        elif op_type in ("Shape", "Size") or (known and op_type not in _RANDOM):
             return True
     return False
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from search_spaces.shapes import Tensor
+from search_spaces.tensors import Tensor
 
 
 def literal(tensor: Tensor) -> str:

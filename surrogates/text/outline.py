@@ -20,7 +20,7 @@ from onnx import helper
 
 from search_spaces.errors import InvalidGraphError
 from search_spaces.graph import DOMAIN, IR_VERSION, OPSET, data_inputs, inline
-from search_spaces.shapes import constant, constant_tensor, exact_operands
+from search_spaces.tensors import constant, constant_tensor, exact_operands
 from surrogates.text.repeats import Item, find_repeat
 from surrogates.text.weights import FREE_DIMENSION
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from search_spaces.errors import InvalidGraphError
 from search_spaces.graph import BATCH, DATA_INPUTS, IR_VERSION, OPSET
-from search_spaces.shapes import Tensor, constant, infer
+from search_spaces.tensors import Tensor, constant, infer
 from surrogates.text.attributes import read_attributes
 from surrogates.text.literals import read_literal
 from surrogates.text.spelling import ABSENT, CONSTANT, DATA, WEIGHT

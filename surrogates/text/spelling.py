@@ -14,7 +14,7 @@ from typing import NamedTuple
 import onnx
 from onnx import helper
 
-from search_spaces.shapes import Tensor
+from search_spaces.tensors import Tensor
 from surrogates.text.attributes import attribute_words
 from surrogates.text.literals import literal
 from surrogates.text.weights import (

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from search_spaces.shapes import Tensor
+from search_spaces.tensors import Tensor
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 #: Operators whose weight has one free dimension (output channels or features).
