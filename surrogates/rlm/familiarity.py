@@ -119,15 +119,13 @@ class TrainingDistribution:
         save_file(arrays, folder / DISTANCE_FILE, metadata=words)
 
     @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """What ``save`` wrote into ``folder``; None where there is nothing, as in checkpoints older than this file.
+    def load(cls, folder: Path) -> Self:
+        """What ``save`` wrote into ``folder``.
 
         Raises:
-            CheckpointError: The file is damaged or of another format version.
+            CheckpointError: The file is missing, damaged or of another format version.
         """
         path = folder / DISTANCE_FILE
-        if not path.is_file():
-            return None
         try:
             with safe_open(path, "numpy") as file:
                 words = file.metadata() or {}
@@ -135,8 +133,8 @@ class TrainingDistribution:
             version = words.get("format_version")
             if version != str(DISTANCE_VERSION):
                 raise CheckpointError(
-                    f"{path} has format {version}, this version of nasrlm reads {DISTANCE_VERSION}; remove the file "
-                    "(predictions do not need it) or make it anew with RLM.learn_distance"
+                    f"{path} has format {version}, this version of nasrlm reads {DISTANCE_VERSION}; train it "
+                    "again or use the nasrlm it was made with"
                 )
             return cls(arrays["center"], arrays["whitening"], arrays["quantiles"], frozenset(_words(words)))
         except (SafetensorError, KeyError, ValueError, OSError) as error:

@@ -67,6 +67,7 @@ class Pretrained:
             "metrics": list(self.metrics),
             "scales": [scale.to_json() for scale in self.scales],
             "temperatures": list(self.temperatures),
+            "distance": self.known is not None,
         }
         elsewhere = self.reader.save(folder, self.network.encoder, store_encoder=store_encoder)
         weights = self.network.state_dict()
@@ -105,7 +106,7 @@ class Pretrained:
                 tuple(config.get("temperatures", (1.0,) * len(metrics))),
                 reader,
                 network.eval(),
-                TrainingDistribution.load(folder),
+                TrainingDistribution.load(folder) if config.get("distance", False) else None,
             )
         except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
             if isinstance(error, CheckpointError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from nasrlm.cli import main
 from search_spaces.analysis import count_parameters
 from surrogates import registry
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
-from surrogates.rlm.familiarity import DISTANCE_FILE
+from surrogates.rlm.pretrained import CONFIG_FILE
 from tests.surrogates.strangers import NETWORKS, export
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
@@ -68,15 +69,19 @@ def test_json_holds_the_distance(folder: Path, capsys: pytest.CaptureFixture[str
     assert all(np.isfinite(network["predictions"]["params"]["mean"]) for network in networks)
 
 
-def test_a_checkpoint_that_cannot_tell_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "checkpoint" / DISTANCE_FILE).rename(folder / "aside")
-    try:
-        assert predict(folder, "--json") == 0
-    finally:
-        (folder / "aside").rename(folder / "checkpoint" / DISTANCE_FILE)
+def test_a_checkpoint_that_cannot_tell_says_so(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "checkpoint", tmp_path / "old")
+    config = json.loads((tmp_path / "old" / CONFIG_FILE).read_text())
+    (tmp_path / "old" / CONFIG_FILE).write_text(json.dumps({**config, "distance": False}))
+    command = ["predict", str(folder / "cell.onnx"), "--surrogate", str(tmp_path / "old")]
+    assert main([*command, "--json"]) == 0
     printed = capsys.readouterr()
-    assert [network["familiarity"] for network in json.loads(printed.out)] == [None] * 4
+    assert [network["familiarity"] for network in json.loads(printed.out)] == [None]
     assert "does not say how far" in printed.err
+    assert main(command) == 0
+    assert "unknown" in capsys.readouterr().out
 
 
 def test_the_shipped_checkpoint_knows_its_space() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from search_spaces.errors import CheckpointError, UsageError
 from surrogates.base import FAR, Familiarity
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 from surrogates.rlm.familiarity import DISTANCE_FILE, LEAST_VALIDATION, TrainingDistribution, operators
+from surrogates.rlm.pretrained import CONFIG_FILE
 from surrogates.text import linearize
 from tests.surrogates.strangers import NETWORKS, export
 
@@ -50,6 +52,14 @@ def familiarity(rlm: RLM, texts: list[str]) -> tuple[Familiarity, ...]:
     found = rlm.familiarity(texts)
     assert found is not None
     return found
+
+
+def make_old(folder: Path) -> None:
+    """Turn a checkpoint into one of a version that did not know distances."""
+    (folder / DISTANCE_FILE).unlink()
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    assert config.pop("distance") is True
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
 def test_unseen_cells_of_the_same_space_are_typical(fitted: RLM, cells: Texts) -> None:
@@ -87,7 +97,7 @@ def test_a_checkpoint_keeps_it_small_and_old_ones_go_without(fitted: RLM, cells:
     np.testing.assert_allclose(again.distance(texts), fitted.distance(texts), rtol=1e-5)
     assert [one.unseen for one in familiarity(again, texts)] == [()] * len(texts)
     assert (tmp_path / DISTANCE_FILE).stat().st_size < 12_000  # 40 x 40 numbers of four bytes, and the quantiles
-    (tmp_path / DISTANCE_FILE).unlink()
+    make_old(tmp_path)
     old = RLM.from_pretrained(tmp_path)
     np.testing.assert_array_equal(old.predict(texts).mean, fitted.predict(texts).mean)
     assert old.familiarity(texts) is None
@@ -99,10 +109,11 @@ def test_a_checkpoint_keeps_it_small_and_old_ones_go_without(fitted: RLM, cells:
 
 def test_saving_a_model_without_removes_what_another_left(fitted: RLM, tmp_path: Path) -> None:
     fitted.save_pretrained(tmp_path / "one")
-    (tmp_path / "one" / DISTANCE_FILE).unlink()
+    make_old(tmp_path / "one")
     old = RLM.from_pretrained(tmp_path / "one")
     fitted.save_pretrained(tmp_path / "two")
     old.save_pretrained(tmp_path / "two")
+    assert not (tmp_path / "two" / DISTANCE_FILE).exists()
     assert RLM.from_pretrained(tmp_path / "two").familiarity([]) is None
 
 
@@ -118,6 +129,9 @@ def test_damaged_files_are_refused(fitted: RLM, tmp_path: Path) -> None:
         RLM.from_pretrained(tmp_path)
     path.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="no description of training graphs"):
+        RLM.from_pretrained(tmp_path)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=DISTANCE_FILE):
         RLM.from_pretrained(tmp_path)
 
 
