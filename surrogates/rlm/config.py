@@ -79,6 +79,8 @@ class TrainingConfig:
         evaluate_every: Epochs between two looks at the validation graphs.
         patience: Epochs without a better validation score after which training stops; 0 never stops early.
         digit_weights: Weight of the loss of a number's first, second, … token; the last holds for all further ones.
+        orders: Orders in which each graph is written, drawn anew in every epoch: its own, and random ones of the same
+            network. Needs models, not texts.
         ranking: Weight of a pairwise loss on the expected first digit beside the loss of the digits; see
             ``surrogates.rlm.losses``. Needs the quantile scale.
     """
@@ -99,12 +101,14 @@ class TrainingConfig:
     evaluate_every: int = 1
     patience: int = 0
     digit_weights: tuple[float, ...] = (1.0,)
+    orders: int = 1
     ranking: float = 0.0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision {self.precision!r}; choose from: {', '.join(PRECISIONS)}")
-        for name, least in {"epochs": 1, "batch_size": 1, "evaluate_every": 1, "patience": 0, "ranking": 0}.items():
+        least_values = {"epochs": 1, "batch_size": 1, "evaluate_every": 1, "patience": 0, "orders": 1, "ranking": 0}
+        for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         object.__setattr__(self, "digit_weights", tuple(map(float, self.digit_weights)))  # JSON makes it a list

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import onnx
 import pandas as pd
 
 from search_spaces.errors import UnknownNameError, UsageError
-from surrogates.rlm.inputs import EncodedText
+from surrogates.rlm.inputs import EncodedText, as_text
 from surrogates.rlm.scales import Scale
+from surrogates.text.linearize import in_other_orders, linearize
 
 #: Models, or texts already linearised.
 Graphs = Sequence[onnx.ModelProto | str]
@@ -28,6 +30,7 @@ class LabelledGraphs:
         scales: One per metric.
         metrics: Index of each of the ``m`` metrics in the network.
         weights: Weight of each metric's loss.
+        orders: The same graphs written in other orders, any number of times.
     """
 
     graphs: Sequence[EncodedText]
@@ -35,6 +38,16 @@ class LabelledGraphs:
     scales: Sequence[Scale]
     metrics: tuple[int, ...]
     weights: tuple[float, ...]
+    orders: Sequence[Sequence[EncodedText]] = ()
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> list[EncodedText]:
+        """The graphs of ``rows``, each in one of its orders."""
+        if not self.orders:
+            return [self.graphs[row] for row in rows]
+        written = (self.graphs, *self.orders)
+        return [
+            written[order][row] for row, order in zip(rows, rng.integers(len(written), size=len(rows)), strict=True)
+        ]
 
     @property
     def steps(self) -> int:
@@ -64,9 +77,26 @@ class LabelledGraphs:
         """A hash of everything a fit depends on, so that a resumed one finds the data it was begun with."""
         digest = hashlib.sha256(repr((self.metrics, self.weights, self.labels.shape)).encode())
         digest.update(np.ascontiguousarray(self.labels, dtype=np.float64).tobytes())
-        for graph in self.graphs:
+        for graph in chain(self.graphs, *self.orders):
             digest.update(graph.ids.tobytes() + b"|")
         return digest.hexdigest()[:16]
+
+
+def texts_in_orders(graphs: Graphs, orders: int, *, seed: int) -> list[list[str]]:
+    """``orders`` texts of each of ``n`` graphs, as ``orders`` lists of ``n``; the first holds their own texts.
+
+    Raises:
+        UsageError: Several orders of a graph that is given as text.
+    """
+    if orders == 1:
+        return [[as_text(graph) for graph in graphs]]
+    rows = []
+    for index, graph in enumerate(graphs):
+        if isinstance(graph, str):
+            raise UsageError(f"TrainingConfig.orders is {orders}: a text has one order; give ONNX models instead")
+        rng = np.random.default_rng([seed, 3, index])
+        rows.append([linearize(graph), *in_other_orders(graph, orders - 1, rng=rng)])
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def batches(graphs: Sequence[EncodedText], size: int, rng: np.random.Generator) -> list[np.ndarray]:

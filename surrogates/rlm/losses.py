@@ -68,7 +68,8 @@ class Objective:
         if not len(own):  # fewer graphs than processes: each has to take part in averaging gradients all the same
             own, weights = np.zeros(1, dtype=np.int64), np.zeros_like(weights)
         target = torch.from_numpy(tokens[own]).to(device)
-        batch = collate([self.data.graphs[row] for row in rows[own]]).to(device)
+        graphs = self.data.draw(rows, rng)
+        batch = collate([graphs[i] for i in own]).to(device)
         with autocast(config.precision, device):
             logits = network(batch, target, torch.from_numpy(visible[own]).to(device), self.names)
         logits = logits.float().masked_fill(self.forbidden, -torch.inf)

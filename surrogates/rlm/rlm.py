@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +24,7 @@ from surrogates.rlm.evaluation import calibrate
 from surrogates.rlm.familiarity import TrainingDistribution, pooled
 from surrogates.rlm.finetuning import add_metrics, frozen
 from surrogates.rlm.inputs import EncodedText, as_text
-from surrogates.rlm.labelled import Graphs, LabelledGraphs, checked_columns
+from surrogates.rlm.labelled import Graphs, LabelledGraphs, checked_columns, texts_in_orders
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.precision import is_main_process
 from surrogates.rlm.prediction import Readout
@@ -126,10 +128,10 @@ class RLM(Surrogate):
             TrainingError: The loss is not finite.
         """
         columns = checked_columns(graphs, labels, validation, metric_weights)
-        texts = [as_text(graph) for graph in graphs]
+        texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
         self._known = None  # a new reader and new weights have seen nothing
         scales = fit_scales(labels, self.value_scale, digits=self.digits)
-        self._reader = reader_for(self.model).learn(texts, self.model, vocabulary=self.vocabulary)
+        self._reader = reader_for(self.model).learn([*chain(*texts)], self.model, vocabulary=self.vocabulary)
         self.metrics, self.scales = columns, tuple(scales.values())
         self.temperatures = (1.0,) * len(columns)
         steps = max(len(scale.format.steps) for scale in self.scales)
@@ -182,13 +184,13 @@ class RLM(Surrogate):
         self.training = training or self.training
         add_metrics(network, len(new), seed=self.training.seed)
         self.metrics, self.temperatures = self.metrics + new, self.temperatures + (1.0,) * len(new)
-        texts = [as_text(graph) for graph in graphs]
+        texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
         with frozen(network, freeze):
             return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
 
     def _learn(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Sequence[str]],
         labels: pd.DataFrame,
         validation: tuple[Graphs, pd.DataFrame] | None,
         metric_weights: Mapping[str, float] | None,
@@ -197,7 +199,8 @@ class RLM(Surrogate):
     ) -> Self:
         names = [str(column) for column in labels.columns]
         weights = tuple(float((metric_weights or {}).get(name, 1.0)) for name in names)
-        data = self._labelled(texts, labels, names, weights)
+        data = self._labelled(texts[0], labels, names, weights)
+        data = replace(data, orders=[self.encode(order) for order in texts[1:]])
         judge = self._labelled(*validation, names, weights) if validation is not None else None
         folder = Path(checkpoint) if checkpoint is not None else None
         self.history = train(self.network, data, self.training, validation=judge, checkpoint=folder, progress=progress)
@@ -205,7 +208,7 @@ class RLM(Surrogate):
         warmth = {**dict(zip(self.metrics, self.temperatures, strict=True)), **dict(zip(names, found, strict=True))}
         self.temperatures = tuple(warmth.values())
         held = judge.graphs if judge is not None else None
-        self._known = TrainingDistribution.of(self.network, texts, data.graphs, held, before=self._known)
+        self._known = TrainingDistribution.of(self.network, texts[0], data.graphs, held, before=self._known)
         if is_main_process():
             discard_state(folder)
         return self

@@ -30,11 +30,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+import numpy as np
 import onnx
 
 from search_spaces.shapes import propagate
 from search_spaces.tensors import Tensor
 from surrogates.text.foreign import normalize
+from surrogates.text.orders import reordered
 from surrogates.text.outline import outline
 from surrogates.text.spelling import SLOT
 from surrogates.text.templates import Fact, Instance, Reference, Template, instance_of
@@ -53,13 +55,27 @@ def linearize(model: onnx.ModelProto, *, outlining: bool = True) -> str:
     Raises:
         InvalidGraphError: Operators unknown to ONNX, shapes that do not fit, or control flow.
     """
+    return _write(*_read(model, outlining))
+
+
+def in_other_orders(model: onnx.ModelProto, count: int, *, rng: np.random.Generator) -> list[str]:
+    """Texts of ``model`` with the lines of every body in ``count`` random topological orders; may hold equal texts.
+
+    Raises:
+        InvalidGraphError: As ``linearize``.
+    """
+    instance, headers = _read(model, True)
+    return [_write(reordered(instance, rng=rng), headers) for _ in range(count)]
+
+
+def _read(model: onnx.ModelProto, outlining: bool) -> tuple[Instance, list[str]]:
+    """The main graph as a template with its facts, and the header lines."""
     model = normalize(model)
     if outlining and not model.functions:
         model = outline(model)
     body = propagate(model)
     instance = instance_of(body)
-    headers = [_header(body.tensors[name]) for name in body.inputs[: instance.template.inputs]]
-    return _write(instance, headers)
+    return instance, [_header(body.tensors[name]) for name in body.inputs[: instance.template.inputs]]
 
 
 def _header(tensor: Tensor) -> str:
