@@ -62,7 +62,7 @@ def main() -> None:
 def beside_published(runs: pd.DataFrame) -> pd.DataFrame:
     """A row a method, a column a space: published values, then the means over our seeds with half their intervals."""
     rows: list[dict[str, object]] = [
-        {"source": "published", "method": name, **values.to_dict()} for name, values in PUBLISHED.iterrows()
+        {"source": "published", "method": name, **PUBLISHED.loc[name].rename(str).to_dict()} for name in PUBLISHED.index
     ]
     for name, part in runs.groupby("method", sort=False):
         row: dict[str, object] = {"source": "here", "method": name}

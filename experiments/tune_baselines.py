@@ -124,7 +124,7 @@ def main() -> None:
                 row = future.result()
                 done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
                 write_csv(CSV, done, command=command_of("experiments.tune_baselines"), seed=SEED)
-                print({**row, "settings": json.loads(row["settings"])}, flush=True)
+                print({**row, "settings": json.loads(str(row["settings"]))}, flush=True)
     print(f"{len(todo)} trials are left")
     for method, (settings, tau) in winners(done).items():
         print(f"{method}: {tau:.4f} with {settings}")
