@@ -69,7 +69,7 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
                 "half_interval": round(ours.half, 4),
                 "difference": round(ours.mean - theirs, 4),
                 "within_tolerance": bool(ours.mean - theirs >= -TOLERANCE),
-                "train_seconds": round(float(part["train_seconds"].median()), 1),
+                "train_cpu_seconds": round(float(part["train_cpu_seconds"].median()), 1),
             }
         )
     return pd.DataFrame(rows)

@@ -29,6 +29,7 @@ RUN_COLUMNS = [
     "kendall_tau",
     "spearman_rho",
     "train_seconds",
+    "train_cpu_seconds",
     "queries_per_second",
     "test_networks",
     "joint",
@@ -108,7 +109,7 @@ def write_results(
     results = collect(protocols, methods, folder)
     out.mkdir(parents=True, exist_ok=True)
     extra = [column for column in map(str, results.runs) if column.startswith("coverage_")]
-    kept = results.runs[[*RUN_COLUMNS, *extra]]
+    kept = results.runs.reindex(columns=[*RUN_COLUMNS, *extra])
     kept.to_parquet(out / f"{name or 'runs'}.parquet", index=False)
     results.summary.round(5).to_csv(out / f"{name or 'summary'}.csv", index=False)
     page = out / f"{name or 'summary'}.md"
@@ -168,14 +169,19 @@ def _half(value: float) -> str:
 
 def _cost_lines(summary: pd.DataFrame) -> list[str]:
     """Median seconds of a fit and queries a second, by method and budget, over all tables."""
-    lines = ["## Cost", "", "Medians over tables and seeds, one thread; networks read before are remembered.", ""]
+    lines = [
+        "## Cost",
+        "",
+        "Medians over tables and seeds, one thread, processor seconds; networks read before are remembered.",
+        "",
+    ]
     sizes = sorted(summary["n_labels"].unique())
     lines += [
         "| method | " + " | ".join(f"fit, n = {size} (s)" for size in sizes) + " | queries/s | 80 % interval covers |",
         "|---|" + "---|" * (len(sizes) + 2),
     ]
     for name, part in summary.groupby("method", sort=False):
-        seconds = part.groupby("n_labels")["train_seconds"].median()
+        seconds = part.groupby("n_labels")["train_cpu_seconds"].median()
         covered = part["coverage_80"].mean() if "coverage_80" in part else float("nan")
         cells = [f"{seconds[size]:.1f}" if size in seconds else "–" for size in sizes]
         note = " (table values)" if find(str(name)).column else ""

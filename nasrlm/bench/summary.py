@@ -68,6 +68,7 @@ def summarise(runs: pd.DataFrame, protocols: Sequence[Protocol], store: Store) -
                 "spearman_rho": rho.mean,
                 "rho_half": rho.half,
                 "train_seconds": part["train_seconds"].median(),
+                "train_cpu_seconds": part["train_cpu_seconds"].median(),
                 "queries_per_second": part["queries_per_second"].median(),
                 **{c: part[c].mean() for c in map(str, part) if c.startswith("coverage_")},
             }

@@ -129,7 +129,7 @@ def test_the_referee_holds_the_tolerance() -> None:
         [("nasbench201", 128, s, tau) for s, tau in enumerate([0.76, 0.78])]
         + [("nasbench101", 16, s, tau) for s, tau in enumerate([0.40, 0.50])],
         columns=["table", "n_labels", "seed", "kendall_tau"],
-    ).assign(train_seconds=1.0)
+    ).assign(train_cpu_seconds=1.0)
     found = flan_referee.compare(runs).set_index("table")
     assert found["difference"].to_dict() == {"nasbench201": -0.015, "nasbench101": -0.029}
     assert found["within_tolerance"].to_dict() == {"nasbench201": True, "nasbench101": False}

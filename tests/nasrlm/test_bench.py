@@ -218,7 +218,7 @@ def test_a_lead_must_hold_on_networks_and_on_labels(protocol: Protocol, tmp_path
             own = tau + noise + rng.normal(0, 0.005, 200)
             record = {"space": "s", "table": "mine", "metric": "board_latency_ms", "method": name, "n_labels": 8,
                       "seed": seed, "kendall_tau": tau, "spearman_rho": tau, "train_seconds": 1.0,
-                      "queries_per_second": 1.0, "settings": {}}  # fmt: skip
+                      "train_cpu_seconds": 1.0, "queries_per_second": 1.0, "settings": {}}  # fmt: skip
             store.write(Task(wide, wide.metrics, name, 8, seed), wide.metrics[0], record, Predictions(own, own))
     found = summarise(store.runs(wide), [wide], store).set_index("method")
     assert found["rank"].to_dict() == {"best": "best", "twin": "tied", "worse": "", "unlucky": "tied"}
