@@ -179,20 +179,20 @@ def _functions(model: onnx.ModelProto) -> dict[Key, Function]:
     return done
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _link(content: bytes, callees: tuple[tuple[Key, Function], ...]) -> Function:
     proto = _function_proto(content)
     record = BodyRecord(node_records(proto.node), tuple(proto.output), _opset(proto.opset_import))
     return Function(proto.name, tuple(proto.input), record, dict(callees))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _called(content: bytes) -> tuple[Key, ...]:
     """Domains and names of what a function's nodes are, sorted."""
     return tuple(sorted({(node.domain, node.op_type) for node in _function_proto(content).node}))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _function_proto(content: bytes) -> onnx.FunctionProto:
     proto = onnx.FunctionProto()
     proto.ParseFromString(content)
@@ -207,7 +207,7 @@ def read_graph(model: onnx.ModelProto) -> tuple[BodyRecord, Mapping[str, Tensor]
     return _known_graph(model.graph.SerializeToString(), opset)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _known_graph(content: bytes, opset: int) -> tuple[BodyRecord, dict[str, Tensor]]:
     return _graph_record(onnx.GraphProto.FromString(content), opset)
 
@@ -238,7 +238,7 @@ def _opset(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
 # --- walking -----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _function_body(function: Function, inputs: tuple[Tensor | None, ...]) -> ShapedBody:
     tensors = {name: tensor for name, tensor in zip(function.inputs, inputs, strict=False) if tensor is not None}
     return _walk(function.name, function.inputs, function.record, tensors, function.callees)

@@ -25,6 +25,12 @@ def add_metrics(network: RLMNetwork, count: int, *, seed: int) -> None:
     network.metric_embedding = grown
 
 
+def keep_metrics(network: RLMNetwork, indices: Sequence[int]) -> None:
+    """Leave ``network`` only the metrics ``indices``, in that order."""
+    old = network.metric_embedding.weight.detach()
+    network.metric_embedding = nn.Embedding(len(indices), old.shape[1], _weight=old[list(indices)].clone())
+
+
 @contextmanager
 def frozen(network: nn.Module, prefixes: Sequence[str]) -> Iterator[None]:
     """Within the context, modules with these name prefixes (``encoder``, ``decoder.0``) get no gradients.

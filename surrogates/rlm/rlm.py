@@ -22,7 +22,7 @@ from surrogates.rlm.decoding import Outcomes
 from surrogates.rlm.encoders import Reader, reader_for
 from surrogates.rlm.evaluation import calibrate
 from surrogates.rlm.familiarity import TrainingDistribution, pooled
-from surrogates.rlm.finetuning import add_metrics, frozen
+from surrogates.rlm.finetuning import add_metrics, frozen, keep_metrics
 from surrogates.rlm.inputs import EncodedText, as_text
 from surrogates.rlm.labelled import Graphs, LabelledGraphs, checked_columns, texts_in_orders
 from surrogates.rlm.model import RLMNetwork
@@ -187,6 +187,18 @@ class RLM(Surrogate):
         texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
         with frozen(network, freeze):
             return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
+
+    def keep(self, metrics: Sequence[str]) -> Self:
+        """Forget all metrics but ``metrics``: those that were only there to learn from need not be shipped.
+
+        Raises:
+            UnknownNameError: A metric it does not know.
+        """
+        indices = [self.metrics.index(name) for name in self.select(metrics)]
+        keep_metrics(self.network, indices)
+        self.metrics, self.scales = tuple(metrics), tuple(self.scales[i] for i in indices)
+        self.temperatures = tuple(self.temperatures[i] for i in indices)
+        return self
 
     def _learn(
         self,

@@ -97,7 +97,7 @@ class _FunctionFacts(NamedTuple):
     computes_constants: bool
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _function_facts(content: bytes) -> _FunctionFacts:
     """Facts of a serialised function.
 

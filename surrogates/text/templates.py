@@ -72,13 +72,13 @@ class Instance(NamedTuple):
     facts: tuple[Fact, ...]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def instance_of(body: ShapedBody) -> Instance:
     """The template of ``body`` with the facts of this call of it."""
     return _BodyReader(body).read()
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1024)
 def _template(inputs: int, lines: tuple[Line, ...], outputs: tuple[Reference, ...]) -> Template:
     """One object for equal templates: they are compared often."""
     return Template(inputs, lines, outputs)

@@ -12,8 +12,11 @@ from onnx import helper, numpy_helper
 from search_spaces.graph import data_inputs, inline
 
 
-def signature(model: onnx.ModelProto) -> tuple[Counter[str], tuple[str, ...]]:
-    """Multiset of node hashes (each covers everything the node depends on), and the hashes of the outputs."""
+def signature(model: onnx.ModelProto, *, commutative: bool = False) -> tuple[Counter[str], tuple[str, ...]]:
+    """Multiset of node hashes (each covers everything the node depends on), and the hashes of the outputs.
+
+    With ``commutative``, swapped operands of sums, products and extrema count as equal.
+    """
     flat = inline(model)
     hashes: dict[str, str] = {"": "absent"}
     data = [value.name for value in data_inputs(flat)]
@@ -27,7 +30,10 @@ def signature(model: onnx.ModelProto) -> tuple[Counter[str], tuple[str, ...]]:
         if node.op_type == "Constant":
             hashes[node.output[0]] = _constant(_value(node))
             continue
-        body = f"{node.domain}:{node.op_type}({[hashes[name] for name in node.input]}){_attributes(node)}"
+        operands = [hashes[name] for name in node.input]
+        if commutative and node.op_type in ("Add", "Mul", "Sum", "Max", "Min", "Mean"):
+            operands.sort()
+        body = f"{node.domain}:{node.op_type}({operands}){_attributes(node)}"
         digest = sha256(body.encode()).hexdigest()
         found[digest] += 1
         for position, name in enumerate(node.output):

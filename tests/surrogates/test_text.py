@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 import search_spaces
 from search_spaces.errors import InvalidGraphError
 from surrogates.text import linearize, parse
+from surrogates.text.linearize import in_other_orders
 from surrogates.text.wiring import wiring
 from tests.surrogates.signature import signature
 
@@ -126,3 +127,20 @@ def test_several_outputs_survive() -> None:
 def test_unreadable_text_is_named(text: str, complaint: str) -> None:
     with pytest.raises(InvalidGraphError, match=complaint):
         parse(text)
+
+
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_other_orders_of_a_network_are_the_same_network(name: str) -> None:
+    """Slots of calls move with the lines of the function, and all calls of a cell keep one order."""
+    space, rng = search_spaces.get(name), np.random.default_rng(3)
+    model = space.to_onnx(space.sample(rng))
+    own, others = linearize(model), in_other_orders(model, 4, rng=rng)
+    for text in others:
+        assert signature(parse(text), commutative=True) == signature(model, commutative=True)
+        assert text.count("\ndef") == own.count("\ndef")
+
+
+def test_orders_of_a_cell_differ() -> None:
+    space = search_spaces.get("nasbench201")
+    model = space.to_onnx(space.parse(CELL))
+    assert len({linearize(model), *in_other_orders(model, 8, rng=np.random.default_rng(0))}) > 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from onnx import TensorProto, helper
 
 from search_spaces.graph import DATA_INPUTS
 from surrogates.text import linearize, parse
+from surrogates.text.linearize import in_other_orders
 from surrogates.text.outline import outline
 from tests.surrogates.signature import signature
 
@@ -131,3 +133,12 @@ def test_random_graphs_survive_outlining(model: onnx.ModelProto) -> None:
     outlined = outline(model)
     onnx.checker.check_model(outlined, full_check=True)
     assert signature(outlined) == signature(model)
+
+
+@settings(max_examples=80)
+@given(graphs(), st.integers(0, 2**32))
+def test_other_orders_are_the_same_graph(model: onnx.ModelProto, seed: int) -> None:
+    for text in in_other_orders(model, 3, rng=np.random.default_rng(seed)):
+        parsed = parse(text)
+        onnx.checker.check_model(parsed, full_check=True)
+        assert signature(parsed, commutative=True) == signature(model, commutative=True)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import search_spaces
 from nasrlm.metrics import interval_coverage, kendall_tau
 from search_spaces.analysis import count_macs, count_parameters
 from search_spaces.errors import CheckpointError, TrainingError, UnknownNameError, UsageError
+from search_spaces.networks import Networks
 from surrogates.progress import Progress
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 from surrogates.rlm.evaluation import rank_correlation
@@ -45,6 +47,7 @@ def config(**changes: object) -> TrainingConfig:
 
 _FIT = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
@@ -158,6 +161,20 @@ def test_digit_weights_choose_the_digits_learned(cells: tuple[list[str], pd.Data
     assert taus[0] > taus[1] + 0.2
     with pytest.raises(UsageError, match="digit_weights"):
         config(digit_weights=(0.0,))
+
+
+def test_graphs_are_read_in_several_orders(tmp_path: Path) -> None:
+    space, rng = search_spaces.get("nasbench201"), np.random.default_rng(0)
+    nets = Networks(space, [space.sample(rng) for _ in range(8)])
+    labels = pd.DataFrame({"accuracy": rng.normal(size=8)})
+    training = TrainingConfig(epochs=2, batch_size=4, threads=1, seed=1)
+    once, often = (RLM(TINY, replace(training, orders=orders)).fit(nets, labels) for orders in (1, 4))
+    again = RLM(TINY, replace(training, orders=4)).fit(nets, labels)
+    assert often.history["losses"] == again.history["losses"]
+    assert often.history["losses"] != once.history["losses"]
+    assert often.history["steps"] == once.history["steps"]  # an epoch is one look at each graph all the same
+    with pytest.raises(UsageError, match="orders is 4"):
+        RLM(TINY, replace(training, orders=4)).fit([linearize(net) for net in nets], labels)
 
 
 def test_the_ranking_loss_asks_for_the_true_distance() -> None:
