@@ -39,10 +39,15 @@ class Outcomes:
         values = np.take_along_axis(self.values, order, -1)
         weights = np.take_along_axis(self.weights, order, -1)
         middles = np.cumsum(weights, -1) - 0.5 * weights
-        result = np.empty((*values.shape[:2], len(levels)))
-        for index in np.ndindex(values.shape[:2]):
-            result[index] = np.interp(levels, middles[index], values[index])
-        return result
+        last = values.shape[-1] - 1
+        found = []
+        for level in levels:
+            after = (middles < level).sum(-1, keepdims=True)
+            ends = np.clip(np.concatenate([after - 1, after], -1), 0, last)
+            (x0, x1), (y0, y1) = (np.moveaxis(np.take_along_axis(of, ends, -1), -1, 0) for of in (middles, values))
+            share = np.divide(level - x0, x1 - x0, out=np.zeros_like(x0), where=x1 > x0)
+            found.append(y0 + share * (y1 - y0))
+        return np.stack(found, axis=-1)
 
 
 @dataclass(frozen=True)

@@ -253,7 +253,7 @@ class RLM(Surrogate):
         """
         names = self.select(metrics)
         self._check_given(given, len(graphs))
-        return self._readout().predict(graphs, self.encode, names, given, progress=progress)
+        return self.readout().predict(graphs, self.encode, names, given, progress=progress)
 
     def predict_encoded(
         self,
@@ -265,11 +265,12 @@ class RLM(Surrogate):
     ) -> dict[str, Outcomes]:
         """The distribution of each metric on its scale, ``(n, 1, k)``, for encoded graphs."""
         self._check_given(given, len(graphs))
-        readout = self._readout()
+        readout = self.readout()
         with Progress("predicting", len(graphs), show=progress) as bar:
             return readout.outcomes(graphs, metrics, given, readout.generator(), bar)
 
-    def _readout(self) -> Readout:
+    def readout(self) -> Readout:
+        """What ``predict`` reads numbers out with, by the present weights and settings."""
         network = self.network.eval()
         runtime = self._runtimes.get(network, self.decoding)
         return Readout(network, runtime, self.decoding, self.metrics, self.scales, self.temperatures)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import search_spaces
 from surrogates.numbers import ALPHABET, FloatFormat, FractionFormat, NumberFormat
@@ -108,3 +110,18 @@ def test_logits_outside_the_grammar_are_ignored(texts: list[str]) -> None:
             assert ((drawn.values > 0) & (drawn.values < 1)).all()
             exact = expand(network, memory, [1], number_format, (10, 100), given)
             assert ((exact.values > 0) & (exact.values < 1)).all()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_quantiles_interpolate_between_outcomes(seed: int, outcomes: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(3, 2, outcomes))
+    weights = rng.random(values.shape) * (rng.random(values.shape) > 0.3) + 1e-9  # many outcomes weigh next to nothing
+    weights /= weights.sum(-1, keepdims=True)
+    levels = (0.05, 0.5, 0.95)
+    found = Outcomes(values, weights).quantiles(levels)
+    for row, column in np.ndindex(3, 2):
+        order = np.argsort(values[row, column])
+        share = weights[row, column][order]
+        expected = np.interp(levels, np.cumsum(share) - share / 2, values[row, column][order])
+        np.testing.assert_allclose(found[row, column], expected, atol=1e-9)
