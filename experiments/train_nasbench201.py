@@ -25,7 +25,7 @@ from nasrlm.labels.tables import LabelTable
 from nasrlm.metrics import bootstrap, interval_coverage, kendall_tau, spearman_rho
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
-from surrogates.rlm import RLM, ModelConfig, TrainingConfig
+from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
 
 COMMAND = "python -m experiments.train_nasbench201"
 CHECKPOINT = Path(__file__).parents[1] / "surrogates" / "checkpoints" / "nasbench201"
@@ -73,6 +73,7 @@ def main() -> None:
     developed = fit(table, rest, training, "developed", validation=rows.validation)
     rlm = fit(table, train, training, "final")
     rlm.temperatures = developed.temperatures
+    rlm.decoding = developed.decoding = DecodingConfig()
     rlm.save_pretrained(options.out)
     scores = pd.concat(
         [

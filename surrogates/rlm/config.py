@@ -135,7 +135,7 @@ class DecodingConfig:
     """
 
     method: str = "exact"
-    beams: tuple[int, ...] = (4, 4)
+    beams: tuple[int, ...] = (3, 2)
     samples: int = 64
     batch_size: int = 256
     levels: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
