@@ -25,7 +25,7 @@ class Split(NamedTuple):
 
     Attributes:
         train: At most half of the cells.
-        validation: Part of ``train``, for choices made while developing; the final model trains on it too.
+        validation: Part of ``train``, left out of training: for choices made while developing, epoch and temperature.
         test: All other cells.
     """
 
