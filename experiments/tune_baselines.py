@@ -164,7 +164,7 @@ def fold_tau(method: Method, table_name: str, metric: str, fold: int) -> float:
     labels = table.frame[[metric]].iloc[learn].reset_index(drop=True)
     if (known := given(table, method, learn)) is not None:
         labels = labels.join(known)
-    surrogate = method.create(table, len(learn), SEED + fold)
+    surrogate = method.create(table, [metric], len(learn), SEED + fold)
     surrogate.fit(graphs(table, method, learn, FOLDER), labels)  # type: ignore[arg-type]  # texts where it reads them
     prediction = surrogate.predict(
         graphs(table, method, judge, FOLDER),  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def noise_ceiling(table: LabelTable, metric: str, *, seed: int = 0, draws: int =
     Returns:
         The agreement; NaN where fewer than 100 networks have a twin.
     """
-    if described(metric).unit in ("ms", "mJ", "images/s", "op/B"):
+    if described(metric).of_device:
         return float("nan")
     rng = np.random.default_rng(seed)
     known = rng.permutation(np.flatnonzero(table.frame[metric].notna()))[:rows]

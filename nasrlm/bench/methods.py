@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from nasrlm.bench.settings import RLM_STEPS, SETTINGS
+from nasrlm.bench.settings import LIVE, RLM_STEPS, SETTINGS
+from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
 from search_spaces.errors import UnknownNameError
 from surrogates import registry
@@ -33,6 +34,8 @@ class Method:
         proxies: It reads all zero-cost proxies of the table, as ranks, through ``training.inputs``.
         joint: One fit answers all metrics that are labelled on the same rows.
         sized: Settings that depend on the number of labels.
+        quality: Settings for metrics that no device was measured for, such as accuracy: they are blind to operations
+            that do not touch the result.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Method:
     proxies: bool = False
     joint: bool = False
     sized: Callable[[int], Settings] | None = None
+    quality: Settings = field(default_factory=dict)
 
     def applies(self, table: LabelTable) -> bool:
         """Whether ``table`` has the columns that this method cannot do without."""
@@ -56,9 +60,11 @@ class Method:
             return proxies_of(table)
         return tuple(name for name in (self.column, self.optional) if name and name in table.metrics)
 
-    def chosen(self, table: LabelTable, size: int) -> dict[str, object]:
-        """All its settings for ``size`` labels of ``table``."""
+    def chosen(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
+        """All its settings for one fit on ``size`` labels of ``metrics`` of ``table``."""
         found = {**self.settings, **(self.sized(size) if self.sized else {})}
+        if not any(metric(name).of_device for name in metrics):
+            found |= self.quality
         given = self.given(table)
         if self.proxies:
             found["training.inputs"] = given
@@ -66,14 +72,14 @@ class Method:
             found["config.column"] = given[0]
         return found
 
-    def create(self, table: LabelTable, size: int, seed: int) -> Surrogate:
-        """A new surrogate for ``size`` labels of ``table``.
+    def create(self, table: LabelTable, metrics: Sequence[str], size: int, seed: int) -> Surrogate:
+        """A new surrogate for ``size`` labels of ``metrics`` of ``table``.
 
         Raises:
             UnknownNameError: No surrogate of that name is installed, or a setting does not exist.
         """
         surrogate = copy.deepcopy(_prototype(self.surrogate))  # copies of one surrogate may share what they have read
-        configure(surrogate, self.chosen(table, size), seed=seed)
+        configure(surrogate, self.chosen(table, metrics, size), seed=seed)
         return surrogate
 
 
@@ -121,11 +127,11 @@ _METHODS = (
     _tuned("xgboost_genome", "xgboost"),
     _tuned("xgboost_graph", "xgboost"),
     _tuned("mlp", "mlp"),
-    _tuned("gcn", "gcn"),
-    _tuned("gin", "gin"),
-    _tuned("gat", "gat"),
-    _tuned("flan", "flan"),
-    _tuned("flan_zcp", "flan", proxies=True),
+    _tuned("gcn", "gcn", quality=LIVE),
+    _tuned("gin", "gin", quality=LIVE),
+    _tuned("gat", "gat", quality=LIVE),
+    _tuned("flan", "flan", quality=LIVE),
+    _tuned("flan_zcp", "flan", proxies=True, quality=LIVE),
     _tuned("rlm", "rlm", reads="texts", sized=rlm_steps),
 )
 #: The methods of the project's own tables.

@@ -80,7 +80,7 @@ def run_tasks(
     open_tasks = [
         task
         for task in todo
-        if not store.done(task, find(task.method).chosen(table_of(task.protocol, folder), task.size))
+        if not store.done(task, find(task.method).chosen(table_of(task.protocol, folder), task.metrics, task.size))
     ]
     report(f"{len(todo) - len(open_tasks)} of {len(todo)} tasks are done already")
     started = 0
@@ -136,7 +136,7 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
     if known is not None:
         labels = labels.join(known[[name for name in known if name not in labels]])
     train, test = graphs(table, method, rows.train, folder), graphs(table, method, rows.test, folder)
-    surrogate = method.create(table, task.size, task.seed)
+    surrogate = method.create(table, task.metrics, task.size, task.seed)
 
     begin, begin_cpu = time.perf_counter(), time.process_time()
     surrogate.fit(train, labels)  # type: ignore[arg-type]  # texts go to surrogates that read them
@@ -166,7 +166,7 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
             "queries_per_second": speed,
             "test_networks": len(truth),
             "joint": len(task.metrics),
-            "settings": plain(method.chosen(table, task.size)),
+            "settings": plain(method.chosen(table, task.metrics, task.size)),
         }
         if prediction.levels and prediction.levels[0] <= 0.05 and prediction.levels[-1] >= 0.95:
             shares = interval_coverage(truth, prediction.quantiles[:, column], prediction.levels)

@@ -28,6 +28,11 @@ class Metric:
         """Factor that turns a value into a cost: 1 when minimised, -1 when maximised."""
         return 1.0 if self.direction == "min" else -1.0
 
+    @property
+    def of_device(self) -> bool:
+        """Whether a device was measured, which also spends on operations that do not touch the result."""
+        return self.unit in ("ms", "mJ", "images/s", "op/B")
+
 
 #: Names that follow no pattern: counts, and the TransNAS-Bench-101 tasks (mIoU in %, SSIM, negative loss).
 _EXACT: dict[str, tuple[Literal["max", "min"], str]] = {

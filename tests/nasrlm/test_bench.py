@@ -257,7 +257,17 @@ def test_settings_and_seeds_reach_the_configs() -> None:
 def test_every_method_can_be_made(name: str, own_file: Path) -> None:
     table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
     for size in (16, 1024):
-        assert find(name).create(table, size, 3) is not find(name).create(table, size, 3)
+        made = [find(name).create(table, ["board_latency_ms"], size, 3) for _ in range(2)]
+        assert made[0] is not made[1]
+
+
+def test_only_metrics_of_devices_see_dead_operations(own_file: Path) -> None:
+    table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
+    read = {
+        metrics: find("flan").create(table, metrics, 16, 3).reading.dead  # type: ignore[attr-defined]
+        for metrics in (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"))
+    }
+    assert list(read.values()) == ["drop", "keep", "keep"]
 
 
 def test_bench_from_the_command_line(

@@ -1,0 +1,111 @@
+"""What the FLAN-style baseline's figures depend on: variants, on draws of labels that the benchmark does not report.
+
+    python -m experiments.flan_trials --variants standing,output   # two variants, ten draws of 16 labels; minutes
+    python -m experiments.flan_trials --table nasbench101 --labels 128 --seeds 3
+
+Every variant changes some settings of the method ``flan`` (``nasrlm/bench``) and is fitted on the same draws, by the
+seeds 100, 101, …, and judged on the same random networks. ``results/flan_referee_trials.csv`` has a row a variant; a
+row of the same variant, table and budget is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from experiments.kendall_tau import RUNS
+from experiments.record import RESULTS, command_of, write_csv
+from nasrlm.bench.inputs import graphs, table_of
+from nasrlm.bench.methods import Method, find
+from nasrlm.bench.protocol import Protocol, draw
+from nasrlm.bench.runs import pin_threads
+from nasrlm.metrics import kendall_tau
+
+CSV = RESULTS / "flan_referee_trials.csv"
+FOLDER = RUNS / "kendall_tau"
+METRIC = "cifar10_test"
+#: The benchmark reports the seeds 0, 1, …; these are far from them.
+FIRST_SEED = 100
+KEYS = ["method", "variant", "table", "n_labels"]
+#: Settings that a variant changes; ``standing`` is what the benchmark runs, ``before`` what it ran first.
+VARIANTS: dict[str, Mapping[str, object]] = {
+    "standing": {},
+    "before": {"reading.dead": "keep", "model.readout": "output"},
+    "dead_kept": {"reading.dead": "keep"},
+    "dead_dropped": {"reading.dead": "drop"},
+    "sizes": {"reading.sizes": True},
+    "no_sizes": {"reading.sizes": False},
+    "output": {"model.readout": "output"},
+    "mean": {"model.readout": "mean"},
+    "flow_only": {"model.attention": False},
+    "one_step": {"model.timesteps": 1},
+    "batch_8": {"training.batch_size": 8},
+    "batch_16": {"training.batch_size": 16},
+    "epochs_600": {"training.epochs": 600},
+}
+
+
+def main() -> None:
+    """Run the variants asked for, write a row each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="flan", help="a graph network of the benchmark")
+    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--table", default="nasbench201")
+    parser.add_argument("--labels", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=10, help="draws of labels")
+    parser.add_argument("--test", type=int, default=2000, help="networks to judge by, those of a draw")
+    options = parser.parse_args()
+    pin_threads()
+    protocol = Protocol(options.table, (METRIC,), (options.labels,), options.seeds, options.test)
+    for name in options.variants.split(","):
+        standing = find(options.method)
+        method = replace(standing, quality={**standing.quality, **VARIANTS[name]})
+        begin = time.process_time()
+        taus = [tau_of(method, protocol, FIRST_SEED + k) for k in range(options.seeds)]
+        row = {
+            "method": options.method,
+            "variant": name,
+            "table": options.table,
+            "n_labels": options.labels,
+            "settings": json.dumps(method.chosen(table_of(protocol, FOLDER), protocol.metrics, options.labels)),
+            "first_seed": FIRST_SEED,
+            "seeds": len(taus),
+            "test": options.test,
+            "kendall_tau": round(float(np.mean(taus)), 4),
+            "standard_error": round(float(np.std(taus, ddof=1) / len(taus) ** 0.5), 4) if len(taus) > 1 else np.nan,
+            "each": " ".join(f"{tau:.3f}" for tau in taus),
+            "cpu_seconds_a_run": round((time.process_time() - begin) / len(taus), 1),
+        }
+        write_row(row)
+        print(row, flush=True)
+
+
+def tau_of(method: Method, protocol: Protocol, seed: int) -> float:
+    """Kendall tau of one fit; 0 for constant predictions."""
+    table = table_of(protocol, FOLDER)
+    rows = draw(table, protocol, METRIC, protocol.sizes[0], seed)
+    surrogate = method.create(table, protocol.metrics, len(rows.train), seed)
+    labels = table.frame[[METRIC]].iloc[rows.train].reset_index(drop=True)
+    surrogate.fit(graphs(table, method, rows.train, FOLDER), labels)  # type: ignore[arg-type]  # networks, not texts
+    mean = surrogate.predict(graphs(table, method, rows.test, FOLDER)).mean[:, 0]  # type: ignore[arg-type]
+    return float(np.nan_to_num(kendall_tau(table.frame[METRIC].to_numpy(dtype=float)[rows.test], mean)))
+
+
+def write_row(row: Mapping[str, object]) -> None:
+    """Add ``row`` to the log in place of an older one of the same variant, table and budget."""
+    made = pd.DataFrame([dict(row)])
+    if CSV.exists():
+        old = pd.read_csv(CSV)
+        same = (old[KEYS] == made[KEYS].iloc[0]).all(axis=1)
+        made = pd.concat([old[~same], made], ignore_index=True)
+    write_csv(CSV, made, command=command_of("experiments.flan_trials"), seed=FIRST_SEED)
+
+
+if __name__ == "__main__":
+    main()
