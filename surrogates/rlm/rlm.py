@@ -127,17 +127,28 @@ class RLM(Surrogate):
             UnknownNameError: A weight or a validation label of a metric that has no column in ``labels``.
             TrainingError: The loss is not finite.
         """
-        columns = checked_columns(graphs, labels, validation, metric_weights)
+        checked_columns(graphs, labels, validation, metric_weights)
         texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
-        self._known = None  # a new reader and new weights have seen nothing
+        self.initialise([*chain(*texts)], labels)
+        return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
+
+    def initialise(self, texts: Sequence[str], labels: pd.DataFrame) -> Self:
+        """An untrained model: tokenizer learned from ``texts``, scales from ``labels``, random weights.
+
+        ``fit`` begins so. By itself it is for those who train the network on their own (``train_on_stream``).
+
+        Raises:
+            UsageError: A metric has no label.
+        """
         scales = fit_scales(labels, self.value_scale, digits=self.digits)
-        self._reader = reader_for(self.model).learn([*chain(*texts)], self.model, vocabulary=self.vocabulary)
-        self.metrics, self.scales = columns, tuple(scales.values())
-        self.temperatures = (1.0,) * len(columns)
+        self._known = None  # a new reader and new weights have seen nothing
+        self._reader = reader_for(self.model).learn(texts, self.model, vocabulary=self.vocabulary)
+        self.metrics, self.scales = tuple(scales), tuple(scales.values())
+        self.temperatures = (1.0,) * len(scales)
         steps = max(len(scale.format.steps) for scale in self.scales)
         torch.manual_seed(self.training.seed)
-        self._network = RLMNetwork(self.model, self._reader.encoder(self.model), len(columns), steps)
-        return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
+        self._network = RLMNetwork(self.model, self._reader.encoder(self.model), len(scales), steps)
+        return self
 
     def finetune(
         self,

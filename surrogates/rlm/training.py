@@ -66,7 +66,7 @@ def train(
     total = per_epoch * config.epochs
     network.to(accelerator.device).train()
     average = copy.deepcopy(network).eval() if config.ema else None
-    run = Run(network, _optimizer(network, config), average)
+    run = Run(network, optimizer_of(network, config), average)
     state = StateFile(checkpoint, config, total, (data, validation))
     state.load(run)
     accelerator.wait_for_everyone()
@@ -84,7 +84,7 @@ def train(
             epoch, index = divmod(course.step, per_epoch)
             if index == 0:
                 order, course.epoch = _order(data, config, epoch), 0.0
-            rate = config.learning_rate * _schedule(course.step, total, config.warmup)
+            rate = config.learning_rate * schedule(course.step, total, config.warmup)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate * group.get("rate", 1.0)
             torch.manual_seed(config.seed * 1_000_003 + course.step + 7_368_787 * accelerator.process_index)
@@ -94,7 +94,7 @@ def train(
             accelerator.backward(loss)
             norm = float(torch.nn.utils.clip_grad_norm_(weights, config.clip))
             if not math.isfinite(value) or not math.isfinite(norm):
-                raise _not_finite(value, norm, course.step, config, state)
+                raise not_finite(value, norm, course.step, config, state)
             if accelerator.is_main_process:
                 state.save_if_due(run)  # before the step: these weights have a finite loss, the next may not
             run.optimizer.step()
@@ -125,12 +125,13 @@ def train(
     }
 
 
-def _optimizer(network: RLMNetwork, config: TrainingConfig) -> torch.optim.AdamW:
+def optimizer_of(network: RLMNetwork, config: TrainingConfig) -> torch.optim.AdamW:
+    """The optimizer of what ``network`` has to train."""
     groups = network.parameter_groups(weight_decay=config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
-def _schedule(step: int, total: int, warmup: float) -> float:
+def schedule(step: int, total: int, warmup: float) -> float:
     """Linear warm-up, then cosine to zero."""
     rising = max(1, round(warmup * total))
     if step < rising:
@@ -168,7 +169,8 @@ def _note(run: Run) -> str:
     return f"loss {run.course.smoothed:.3f}{last}"
 
 
-def _not_finite(value: float, norm: float, step: int, config: TrainingConfig, state: StateFile) -> TrainingError:
+def not_finite(value: float, norm: float, step: int, config: TrainingConfig, state: StateFile) -> TrainingError:
+    """The error of a ``step`` whose loss ``value`` or gradient ``norm`` is not finite."""
     what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient of the loss {value:.3g} is {norm}"
     return TrainingError(
         f"{what} at step {step}; lower the learning rate (now {config.learning_rate}) or look for extreme labels"

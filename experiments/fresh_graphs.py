@@ -1,0 +1,171 @@
+"""Fresh architectures of all spaces as texts with free targets: generated in worker processes, kept on disk in shards.
+
+A shard holds as many networks of every space and depends on the settings and its number alone. One canonical form in
+``StreamConfig.held_out`` is never trained on: shards for judging hold only those. Several trainings with the same
+settings share the shards. No label is read anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import zlib
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+import search_spaces
+from nasrlm.bench.files import replace_file
+from nasrlm.bench.runs import pin_threads
+from search_spaces.base import Architecture, SearchSpace
+from search_spaces.errors import UsageError
+from search_spaces.registry import BUILT_IN
+from surrogates.free_targets import TARGETS, free_targets
+from surrogates.rlm.inputs import EncodedText
+from surrogates.rlm.wired import WiredReader
+from surrogates.text import linearize
+from surrogates.text.linearize import in_other_orders
+from surrogates.text.tokenizer import Tokenizer
+
+FOLDER = Path("runs") / "pretrain" / "graphs"
+#: Targets that are learned: ``live_linear`` is one in nearly every network.
+LEARNED = tuple(name for name in TARGETS if name != "live_linear")
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """Which graphs.
+
+    Attributes:
+        spaces: Registry names; every shard holds as many networks of each.
+        per_space: Networks of a space in a shard.
+        own_order: Share of the networks written in their own order of lines; the others in a random one.
+        held_out: One in so many canonical forms is kept for judging.
+        seed: Seed of everything.
+    """
+
+    spaces: tuple[str, ...] = tuple(sorted(BUILT_IN))
+    per_space: int = 64
+    own_order: float = 0.5
+    held_out: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.spaces or len(set(self.spaces)) < len(self.spaces):
+            raise UsageError(f"spaces {self.spaces} must name each space once, e.g. nasbench201,nasbench101")
+        for name, least in {"per_space": 1, "held_out": 2}.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+    @property
+    def shard(self) -> int:
+        """Networks of a shard."""
+        return self.per_space * len(self.spaces)
+
+    def key(self) -> str:
+        """A name for these settings and for what texts and targets are today: other code makes other shards."""
+        probe = make_shard(replace(self, per_space=1), 0, held_out=False)
+        content = repr(sorted(asdict(self).items())) + probe.to_csv(index=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+class Shard(NamedTuple):
+    """Encoded networks and their free targets, one row each."""
+
+    graphs: list[EncodedText]
+    targets: pd.DataFrame
+
+
+def make_shard(config: StreamConfig, index: int, *, held_out: bool) -> pd.DataFrame:
+    """Generate shard ``index``: columns ``space``, ``text`` and the free targets."""
+    parts = []
+    for name in config.spaces:
+        rng = np.random.default_rng([config.seed, index, int(held_out), zlib.crc32(name.encode())])
+        space = search_spaces.get(name)
+        models = [space.to_onnx(_draw(space, config, rng, held_out)) for _ in range(config.per_space)]
+        own = rng.random(len(models)) < config.own_order
+        texts = [
+            linearize(model) if as_is else in_other_orders(model, 1, rng=rng)[0]
+            for model, as_is in zip(models, own, strict=True)
+        ]
+        parts.append(pd.DataFrame({"space": name, "text": texts}).join(free_targets(models)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def is_held_out(space: SearchSpace, arch: Architecture, config: StreamConfig) -> bool:
+    """Whether ``arch`` is one that is kept for judging; the same for all functionally identical networks."""
+    digest = hashlib.sha256(f"{space.name} {space.canonical(arch)}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % config.held_out == 0
+
+
+def _draw(space: SearchSpace, config: StreamConfig, rng: np.random.Generator, held_out: bool) -> Architecture:
+    while True:
+        arch = space.sample(rng)
+        if is_held_out(space, arch, config) == held_out:
+            return arch
+
+
+def read_shard(config: StreamConfig, folder: Path, index: int, *, held_out: bool = False) -> pd.DataFrame:
+    """Shard ``index`` from ``folder``; generated and kept if it is not there."""
+    path = folder / f"{'held_out' if held_out else 'shard'}_{index:05d}.parquet"
+    if not path.is_file():
+        frame = make_shard(config, index, held_out=held_out)
+        replace_file(path, lambda beside: frame.to_parquet(beside, compression="zstd"))
+    return pd.read_parquet(path)
+
+
+def encoded_shard(config: StreamConfig, folder: Path, index: int, *, tokenizer: Path, context: int) -> Shard:
+    """Shard ``index`` as inputs of the wired encoder."""
+    frame = read_shard(config, folder, index)
+    graphs = WiredReader(Tokenizer.load(tokenizer)).encode(frame["text"].tolist(), context=context)
+    return Shard(graphs, frame[list(LEARNED)])
+
+
+class GraphStream:
+    """Encoded shards in order, a few of them made ahead by other processes.
+
+    Args:
+        config: Which graphs.
+        folder: Where shards are kept.
+        tokenizer: File of the tokenizer.
+        context: Longest text in tokens.
+        count: Distinct shards; shard ``i`` of the stream is number ``i % count``.
+        workers: Processes that generate; 0 generates in this one.
+    """
+
+    def __init__(
+        self, config: StreamConfig, folder: Path, *, tokenizer: Path, context: int, count: int, workers: int = 1
+    ) -> None:
+        self.config, self.count, self.workers = config, count, workers
+        self._read = partial(encoded_shard, config, folder, tokenizer=tokenizer, context=context)
+        self._pool: ProcessPoolExecutor | None = None
+        self._begun: dict[int, Future[Shard]] = {}
+
+    def __enter__(self) -> Self:
+        if self.workers:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=pin_threads)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def __call__(self, index: int) -> Shard:
+        """Shard ``index`` of the stream; those after it are begun."""
+        if self._pool is None:
+            return self._read(index % self.count)
+        self._begun = {number: future for number, future in self._begun.items() if number >= index}
+        for number in range(index, index + self.workers + 1):
+            if number not in self._begun:
+                self._begun[number] = self._pool.submit(self._read, number % self.count)
+        return self._begun.pop(index).result()

@@ -1,0 +1,239 @@
+"""Pretrain the language model on free targets: fresh architectures of all sixteen spaces, no label of anything.
+
+    python -m experiments.pretrain --size small                # -> surrogates/checkpoints/rlm-small; resumes if killed
+    python -m experiments.pretrain --size tiny --spaces nasbench201,nasbench101 --graphs 20480 --out runs/pretrain/tiny
+
+Networks are generated while training, by ``--workers`` processes, and kept under ``runs/pretrain/graphs``: a further
+training, of another size or with more ``--passes``, reads them. ``--minutes`` pauses: what is learned so far is written
+to ``--out`` all the same, and the same command goes on. Networks of the benchmark's test sets may be among the graphs;
+of their labels nothing is known here. Writes the checkpoint with its model card, and for a finished run of a shipped
+size ``results/pretrain.csv``: loss and rank correlation on held-out networks, per space and target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional
+
+from experiments.fresh_graphs import FOLDER, LEARNED, GraphStream, StreamConfig, read_shard
+from experiments.record import RESULTS, command_of, commit, machine, write_csv
+from experiments.train_nasbench201 import MODEL
+from nasrlm.metrics import kendall_tau, spearman_rho
+from search_spaces.errors import UsageError
+from surrogates.rlm import RLM, TrainingConfig
+from surrogates.rlm.inputs import collate
+from surrogates.rlm.pretrained import SHIPPED
+from surrogates.rlm.streaming import Streamed, labelled, train_on_stream
+from surrogates.rlm.wired import TOKENIZER_FILE
+
+STATE = Path("runs") / "pretrain"
+#: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels.
+_TINY = replace(MODEL, dropout=0.0)
+MODELS = {
+    "tiny": _TINY,
+    "small": replace(_TINY, width=168, encoder_layers=4, feed_forward=448),
+    "base": replace(_TINY, width=192, encoder_layers=5, feed_forward=512),
+}
+TRAINING = TrainingConfig(
+    batch_size=64,
+    learning_rate=2e-3,
+    warmup=0.05,
+    weight_decay=0.01,
+    smoothing=0.0,
+    digit_weights=(1.0, 0.7, 0.3),
+    joint=0.3,
+    seed=0,
+)
+VOCABULARY = 1024
+#: Shards that the tokenizer and the scales are learned from, and shards of held-out networks to judge by.
+LEARN_SHARDS, JUDGE_SHARDS = 2, 1
+
+
+def main() -> None:
+    """Train, judge on held-out networks, write checkpoint, card and scores."""
+    options = _options()
+    if options.device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    elif options.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no GPU here; use --device auto or cpu")
+    spaces = tuple(options.spaces.split(",")) if options.spaces else StreamConfig().spaces
+    config = StreamConfig(spaces, per_space=options.per_space, seed=options.seed)
+    training = replace(TRAINING, learning_rate=options.learning_rate, threads=options.threads, seed=options.seed)
+    out = options.out or SHIPPED / f"rlm-{options.size}"
+    rlm, course = pretrain(
+        options.size,
+        config,
+        training,
+        graphs=options.graphs,
+        passes=options.passes,
+        minutes=options.minutes,
+        workers=options.workers,
+    )
+    held = pd.concat([read_shard(config, folder_of(config), index, held_out=True) for index in range(JUDGE_SHARDS)])
+    scores = judge(rlm, held.reset_index(drop=True))
+    rlm.learn_distance(read_shard(config, folder_of(config), 0)["text"].tolist(), validation=held["text"].tolist())
+    rlm.save_pretrained(out)
+    (out / "README.md").write_text(card(rlm, config, course, scores, options.passes), encoding="utf-8")
+    print(scores.groupby("target")[["spearman_rho", "kendall_tau"]].mean().round(4).to_string())
+    print(course, f"-> {out}")
+    if course.finished and options.out is None:
+        write_csv(RESULTS / "pretrain.csv", scores, command=command_of("experiments.pretrain"), seed=options.seed)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(MODELS), default="small")
+    parser.add_argument("--graphs", type=int, default=262_144, help="distinct networks to learn from")
+    parser.add_argument("--passes", type=int, default=1, help="how often each is learned from")
+    parser.add_argument("--minutes", type=float, default=0.0, help="pause after so long; 0 goes on to the end")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--spaces", default="", help="comma-separated; all sixteen by default")
+    parser.add_argument(
+        "--per-space", type=int, default=StreamConfig().per_space, help="networks of a space in a shard"
+    )
+    parser.add_argument("--learning-rate", type=float, default=TRAINING.learning_rate)
+    parser.add_argument("--workers", type=int, default=1, help="processes that generate networks; 0 for none")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's setting")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None, help="checkpoint folder; the shipped one by default")
+    return parser.parse_args()
+
+
+def folder_of(config: StreamConfig) -> Path:
+    """Where the shards of ``config`` are kept."""
+    return FOLDER / config.key()
+
+
+def pretrain(
+    size: str,
+    config: StreamConfig,
+    training: TrainingConfig,
+    *,
+    graphs: int,
+    passes: int = 1,
+    minutes: float = 0.0,
+    workers: int = 1,
+    progress: bool = True,
+) -> tuple[RLM, Streamed]:
+    """A model trained on ``graphs`` fresh networks, each seen ``passes`` times; see ``train_on_stream``.
+
+    The state of the training lies in a folder of its own for each choice of arguments that changes the result.
+    """
+    folder, shards = folder_of(config), math.ceil(graphs / config.shard)
+    settings = replace(training, threads=0)
+    name = hashlib.sha256(repr((folder.name, MODELS[size], settings, shards, passes)).encode()).hexdigest()[:12]
+    state = STATE / f"{size}-{name}"
+    start = state / "start"  # what a resumed run needs unchanged: tokenizer, scales, first weights
+    if not (start / "config.json").is_file():
+        first = pd.concat([read_shard(config, folder, index) for index in range(min(LEARN_SHARDS, shards))])
+        fresh = RLM(MODELS[size], training, vocabulary=VOCABULARY)
+        fresh.initialise(first["text"].tolist(), first[list(LEARNED)]).save_pretrained(start)
+    rlm = RLM.from_pretrained(start)
+    rlm.training = training
+    held = read_shard(config, folder, 0, held_out=True)
+    validation = (rlm.encode(held["text"].tolist()), held[list(LEARNED)])
+    stream = GraphStream(
+        config,
+        folder,
+        tokenizer=start / TOKENIZER_FILE,
+        context=rlm.model.context,
+        count=shards,
+        workers=workers,
+    )
+    with stream:
+        course = train_on_stream(
+            rlm,
+            stream,
+            shards=shards * passes,
+            shard=config.shard,
+            validation=validation,
+            checkpoint=state,
+            minutes=minutes,
+            progress=progress,
+        )
+    return rlm, course
+
+
+def judge(rlm: RLM, frame: pd.DataFrame) -> pd.DataFrame:
+    """Loss and rank correlation on the networks of ``frame``, one row per space and target.
+
+    Correlations are NaN where all networks of a space have the same value.
+    """
+    texts = frame["text"].tolist()
+    predicted = rlm.predict(texts).frame()
+    losses = pd.DataFrame(digit_losses(rlm, frame), columns=list(rlm.metrics))
+    rows = []
+    for space, part in frame.groupby("space"):
+        for target in rlm.metrics:
+            truth, guess = part[target].to_numpy(), predicted.loc[part.index, target].to_numpy()
+            varied = len(np.unique(truth)) > 1
+            rows.append(
+                {
+                    "space": space,
+                    "target": target,
+                    "networks": len(part),
+                    "loss": round(float(losses.loc[part.index, target].mean()), 4),
+                    "spearman_rho": round(spearman_rho(truth, guess), 4) if varied else math.nan,
+                    "kendall_tau": round(kendall_tau(truth, guess), 4) if varied else math.nan,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@torch.inference_mode()
+def digit_losses(rlm: RLM, frame: pd.DataFrame) -> np.ndarray:
+    """Mean cross-entropy (nats) of the digits of every target of every network, ``(n, m)``."""
+    data = labelled(rlm, rlm.encode(frame["text"].tolist()), frame[list(rlm.metrics)])
+    forbidden, found = torch.from_numpy(~data.grammar()), []
+    for rows in np.array_split(np.arange(len(frame)), math.ceil(len(frame) / 256)):
+        tokens = torch.from_numpy(data.tokens(rows))
+        alone = torch.zeros(len(rows), len(rlm.metrics), len(rlm.metrics), dtype=torch.bool)
+        logits = rlm.network(collate([data.graphs[row] for row in rows]), tokens, alone)
+        logits = logits.float().masked_fill(forbidden, -torch.inf)
+        found.append(functional.cross_entropy(logits.movedim(-1, 1), tokens, reduction="none").mean(-1).numpy())
+    return np.concatenate(found)
+
+
+def card(rlm: RLM, config: StreamConfig, course: Streamed, scores: pd.DataFrame, passes: int) -> str:
+    """The model card."""
+    size = sum(parameter.numel() for parameter in rlm.network.parameters())
+    seen = course.step * rlm.training.batch_size
+    state = "" if course.finished else f"**Paused after {course.step:,} of {course.total:,} steps.**\n\n"
+    table = "\n".join(
+        f"| {space} | {part.loss.mean():.3f} | {part.spearman_rho.mean():.3f} | {part.kendall_tau.mean():.3f} |"
+        for space, part in scores.groupby("space")
+    )
+    return f"""# RLM pretrained on free targets
+
+{state}A regression language model of {size:,} parameters that reads the linearised ONNX graph of a network and writes
+numbers that can be counted on it. It is a start for `nasrlm finetune`: it knows nothing of accuracy or latency.
+
+- Data: About {seen:,} readings of freshly sampled networks ({passes} pass(es)) of {len(config.spaces)} search
+  spaces ({", ".join(config.spaces)}), as many of each, {config.own_order:.0%} in their own order of lines, the others
+  in a random one. No measured label was used. Networks of public benchmarks, their test sets included, may be among the
+  graphs; one canonical form in {config.held_out} was kept out for the scores below.
+- Targets: {", ".join(f"`{name}`" for name in rlm.metrics)}; one quantile scale each over all spaces.
+- Command: `{command_of("experiments.pretrain")}`; seed {config.seed}; commit {commit()}; {machine()}.
+- Training: {course.step:,} steps of {rlm.training.batch_size}, smoothed loss {course.loss:.3f}, {course.seconds:.0f} s
+  in its last part.
+- Limits: of spaces with few architectures most were seen in training, in other orders of their lines.
+
+Held-out networks, mean over the targets (rank correlations within the space, where a target varies):
+
+| space | loss (nats a digit) | Spearman rho | Kendall tau |
+|---|---|---|---|
+{table}
+"""
+
+
+if __name__ == "__main__":
+    main()
