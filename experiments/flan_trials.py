@@ -5,7 +5,8 @@
 
 Every variant changes some settings of the method ``flan`` (``nasrlm/bench``) and is fitted on the same draws, by the
 seeds 100, 101, …, and judged on the same random networks. ``results/flan_referee_trials.csv`` has a row a variant; a
-row of the same variant, table and budget is replaced.
+row of the same variant, table and budget is replaced. Rows with ``stacked`` as code are older: there the networks of
+all seeds were trained side by side, by a copy of the network that was made for the search and is not kept.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FOLDER = RUNS / "kendall_tau"
 METRIC = "cifar10_test"
 #: The benchmark reports the seeds 0, 1, …; these are far from them.
 FIRST_SEED = 100
-KEYS = ["method", "variant", "table", "n_labels"]
+KEYS = ["code", "method", "variant", "table", "n_labels", "first_seed"]
 #: Settings that a variant changes; ``standing`` is what the benchmark runs, ``before`` what it ran first.
 VARIANTS: dict[str, Mapping[str, object]] = {
     "standing": {},
@@ -69,6 +70,7 @@ def main() -> None:
         begin = time.process_time()
         taus = [tau_of(method, protocol, FIRST_SEED + k) for k in range(options.seeds)]
         row = {
+            "code": "benchmark",
             "method": options.method,
             "variant": name,
             "table": options.table,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from nasrlm.bench.settings import LIVE, RLM_STEPS, SETTINGS
+from nasrlm.bench.settings import FLAN_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
 from search_spaces.errors import UnknownNameError
@@ -130,8 +130,8 @@ _METHODS = (
     _tuned("gcn", "gcn", quality=LIVE),
     _tuned("gin", "gin", quality=LIVE),
     _tuned("gat", "gat", quality=LIVE),
-    _tuned("flan", "flan", quality=LIVE),
-    _tuned("flan_zcp", "flan", proxies=True, quality=LIVE),
+    _tuned("flan", "flan", quality=FLAN_LIVE),
+    _tuned("flan_zcp", "flan", proxies=True, quality=FLAN_LIVE),
     _tuned("rlm", "rlm", reads="texts", sized=rlm_steps),
 )
 #: The methods of the project's own tables.

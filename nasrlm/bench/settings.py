@@ -16,8 +16,8 @@ SETTINGS: dict[str, Mapping[str, object]] = {
     "gcn": {},
     "gin": {},
     "gat": {},
-    "flan": {"model.readout": "mean"},
-    "flan_zcp": {"model.readout": "mean"},
+    "flan": {},
+    "flan_zcp": {},
     # The small model and the recipe of experiments/rlm_ablations.py; see ``methods.rlm_steps`` for the epochs.
     "rlm": {
         "model.width": 96,
@@ -32,5 +32,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
 }
 #: Settings of graph networks for metrics that dead operations do not touch; see ``Method.quality``.
 LIVE: Mapping[str, object] = {"reading.dead": "drop"}
+#: The same for FLAN, by experiments/flan_trials.py on NAS-Bench-201.
+FLAN_LIVE: Mapping[str, object] = {**LIVE, "reading.sizes": False, "model.readout": "mean"}
 #: Optimisation steps of a language model from scratch, whatever the number of labels.
 RLM_STEPS = 400
