@@ -235,7 +235,7 @@ def _opset(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
     return next((int(entry.version) for entry in imports if entry.domain in ("", "ai.onnx")), 1)
 
 
-# --- walking -----------------------------------------------------------------------------------------------------------
+# --- walking ----------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
