@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
+import threading
 import zlib
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -127,6 +129,19 @@ def encoded_shard(config: StreamConfig, folder: Path, index: int, *, tokenizer: 
     return Shard(graphs, frame[list(LEARNED)])
 
 
+def _begin_worker() -> None:
+    """One thread, and an end with the process that asked for it: a killed one cannot tell its workers to stop."""
+    pin_threads()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
 class GraphStream:
     """Encoded shards in order, a few of them made ahead by other processes.
 
@@ -150,7 +165,7 @@ class GraphStream:
     def __enter__(self) -> Self:
         if self.workers:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, initializer=pin_threads)
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_begin_worker)
         return self
 
     def __exit__(

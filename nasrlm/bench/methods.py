@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from nasrlm.bench.pretrained import FINETUNING, START, finetuning_steps
 from nasrlm.bench.settings import FLAN_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
@@ -26,7 +27,7 @@ class Method:
 
     Attributes:
         name: Its name in results.
-        surrogate: Its name in the registry of surrogates.
+        surrogate: Its name in the registry of surrogates; ignored where there is a ``start``.
         settings: Settings that differ from the surrogate's defaults; see ``nasrlm.bench.settings``.
         reads: ``networks`` gives the surrogate ONNX models, ``texts`` their linearised texts, kept between runs.
         column: A column of the table that it reads and cannot do without.
@@ -34,6 +35,7 @@ class Method:
         proxies: It reads all zero-cost proxies of the table, as ranks, through ``training.inputs``.
         joint: One fit answers all metrics that are labelled on the same rows.
         sized: Settings that depend on the number of labels.
+        start: A checkpoint of the language model that every fit goes on from.
         quality: Settings for metrics that no device was measured for, such as accuracy: they are blind to operations
             that do not touch the result.
     """
@@ -47,6 +49,7 @@ class Method:
     proxies: bool = False
     joint: bool = False
     sized: Callable[[int], Settings] | None = None
+    start: str = ""
     quality: Settings = field(default_factory=dict)
 
     def applies(self, table: LabelTable) -> bool:
@@ -78,7 +81,8 @@ class Method:
         Raises:
             UnknownNameError: No surrogate of that name is installed, or a setting does not exist.
         """
-        surrogate = copy.deepcopy(_prototype(self.surrogate))  # copies of one surrogate may share what they have read
+        # copies of one surrogate may share what they have read
+        surrogate = copy.deepcopy(_prototype(self.surrogate, self.start))
         configure(surrogate, self.chosen(table, metrics, size), seed=seed)
         return surrogate
 
@@ -136,8 +140,9 @@ _METHODS = (
 )
 #: The methods of the project's own tables.
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
-#: The same language model with one fit for all metrics; not part of the grids.
+#: Not part of the grids: the language model going on from free targets, and with one fit for all metrics.
 EXTRA: dict[str, Method] = {
+    "rlm_pretrained": Method("rlm_pretrained", "rlm", FINETUNING, sized=finetuning_steps, start=START),
     "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps),
 }
 
@@ -157,5 +162,9 @@ def find(name: str) -> Method:
 
 
 @lru_cache(maxsize=64)
-def _prototype(name: str) -> Surrogate:
+def _prototype(name: str, start: str) -> Surrogate:
+    if start:
+        from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+
+        return FineTunedRLM(StartConfig(start))
     return registry.create(name)

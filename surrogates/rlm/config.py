@@ -124,6 +124,8 @@ class DecodingConfig:
         method: ``exact`` expands the leading digits by probability mass and is deterministic; ``sample`` draws.
         beams: Exact mode: prefixes kept before each digit after the first.
         samples: Sampling mode: draws per graph.
+        readings: Orders of lines in which each graph is read, its own and random ones of the same network; the
+            distributions are averaged. More than 1 needs models, not texts.
         batch_size: Graphs per forward pass.
         levels: Probabilities of the returned quantiles.
         seed: Seed of the draws.
@@ -137,6 +139,7 @@ class DecodingConfig:
     method: str = "exact"
     beams: tuple[int, ...] = (3, 2)
     samples: int = 64
+    readings: int = 1
     batch_size: int = 256
     levels: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
     seed: int = 0
@@ -149,5 +152,7 @@ class DecodingConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}; choose from: {', '.join(known)}")
+        if self.readings < 1:
+            raise UsageError(f"readings is {self.readings}; it must be at least 1")
         if self.compile and self.encoder_runtime != "torch":
             raise UsageError(f"compile is for torch; {self.encoder_runtime} compiles by itself")

@@ -50,6 +50,15 @@ class Outcomes:
         return np.stack(found, axis=-1)
 
 
+def mixture(readings: Sequence[Outcomes]) -> Outcomes:
+    """The distribution of which each of ``readings`` is right with equal probability."""
+    if len(readings) == 1:
+        return readings[0]
+    values = np.concatenate([reading.values for reading in readings], axis=-1)
+    weights = np.concatenate([reading.weights for reading in readings], axis=-1)
+    return Outcomes(values, weights / len(readings))
+
+
 @dataclass(frozen=True)
 class Given:
     """Numbers already known, as decoder state.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -82,8 +83,14 @@ class LabelledGraphs:
         return digest.hexdigest()[:16]
 
 
-def texts_in_orders(graphs: Graphs, orders: int, *, seed: int) -> list[list[str]]:
+def texts_in_orders(graphs: Graphs, orders: int, *, seed: int, by_content: bool = False) -> list[list[str]]:
     """``orders`` texts of each of ``n`` graphs, as ``orders`` lists of ``n``; the first holds their own texts.
+
+    Args:
+        graphs: The graphs.
+        orders: How many.
+        seed: Seed of the random orders.
+        by_content: Draw by what a graph is, not by where it stands: equal graphs get equal texts.
 
     Raises:
         UsageError: Several orders of a graph that is given as text.
@@ -93,9 +100,10 @@ def texts_in_orders(graphs: Graphs, orders: int, *, seed: int) -> list[list[str]
     rows = []
     for index, graph in enumerate(graphs):
         if isinstance(graph, str):
-            raise UsageError(f"TrainingConfig.orders is {orders}: a text has one order; give ONNX models instead")
-        rng = np.random.default_rng([seed, 3, index])
-        rows.append([linearize(graph), *in_other_orders(graph, orders - 1, rng=rng)])
+            raise UsageError(f"a text has one order, asked for {orders} (orders, readings); give ONNX models instead")
+        text = linearize(graph)
+        rng = np.random.default_rng([seed, 3, zlib.crc32(text.encode()) if by_content else index])
+        rows.append([text, *in_other_orders(graph, orders - 1, rng=rng)])
     return [list(column) for column in zip(*rows, strict=True)]
 
 

@@ -14,8 +14,9 @@ from surrogates.base import Prediction
 from surrogates.numbers import NumberFormat
 from surrogates.progress import Progress
 from surrogates.rlm.config import DecodingConfig
-from surrogates.rlm.decoding import Given, Outcomes, expand, remember_given, sample
+from surrogates.rlm.decoding import Given, Outcomes, expand, mixture, remember_given, sample
 from surrogates.rlm.inputs import EncodedText, collate
+from surrogates.rlm.labelled import texts_in_orders
 from surrogates.rlm.model import Memory, RLMNetwork
 from surrogates.rlm.precision import autocast
 from surrogates.rlm.runtimes import EncoderRuntime
@@ -67,11 +68,13 @@ class Readout:
         std = np.empty_like(mean)
         quantiles = np.empty((*mean.shape, len(self.decoding.levels)))
         generator = self.generator()
-        with Progress("predicting", len(graphs), show=progress) as bar:
+        with Progress("predicting", len(graphs) * self.decoding.readings, show=progress) as bar:
             for start in range(0, len(graphs), CHUNK):
                 part = slice(start, start + CHUNK)
                 known = None if given is None else given.iloc[part]
-                outcomes = self.outcomes(encode(graphs[part]), names, known, generator, bar)
+                orders = texts_in_orders(graphs[part], self.decoding.readings, seed=self.decoding.seed, by_content=True)
+                readings = [self.outcomes(encode(texts), names, known, generator, bar) for texts in orders]
+                outcomes = {name: mixture([reading[name] for reading in readings]) for name in names}
                 for column, name in enumerate(names):
                     scale, outcome = self._scale(name), outcomes[name]
                     mean[part, column] = scale.inverse(outcome.mean()[:, 0])

@@ -1,0 +1,35 @@
+"""Fine-tuning a pretrained language model on few labels; ``python -m experiments.finetune_trials`` tries settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+#: The checkpoint that fine-tuning begins with.
+START = "rlm-small"
+#: Settings for any number of labels.
+FINETUNING: Mapping[str, object] = {
+    "start.dropout": 0.1,
+    "start.freeze": (),
+    "start.like": "live_log_macs",
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.05,
+    "training.smoothing": 0.02,
+    "training.digit_weights": (1.0, 0.5, 0.1),
+    "training.ema": 0.99,
+    "training.orders": 4,
+    "training.ranking": 0.0,
+    "training.threads": 1,
+    "decoding.readings": 1,
+}
+#: Optimisation steps by number of labels, interpolated in its logarithm.
+STEPS: Mapping[int, int] = {16: 100, 128: 200, 512: 400}
+
+
+def finetuning_steps(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
+    """Epochs and batch size that make the steps for ``size`` labels."""
+    count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
+    batch = min(64, max(8, size // 4))
+    per_epoch = -(-size // batch)
+    return {"training.batch_size": batch, "training.epochs": max(1, round(count / per_epoch))}

@@ -1,0 +1,124 @@
+"""A few labels on top of a pretrained model: what ``fit`` means where there is a checkpoint to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+import torch
+from torch import nn
+
+from search_spaces.errors import UnknownNameError, UsageError
+from surrogates.rlm.config import DecodingConfig, TrainingConfig
+from surrogates.rlm.finetuning import add_metrics
+from surrogates.rlm.labelled import Graphs
+from surrogates.rlm.model import RLMNetwork
+from surrogates.rlm.rlm import RLM
+from surrogates.rlm.scales import fit_scales
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """Where training on labels begins.
+
+    Attributes:
+        checkpoint: A folder, or the name of a shipped checkpoint.
+        dropout: Dropout rate from here on; the pretraining needed none.
+        freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
+        like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones. A count that goes
+            with accuracy is nearer to it than nothing.
+    """
+
+    checkpoint: str
+    dropout: float = 0.1
+    freeze: tuple[str, ...] = ()
+    like: str = "live_log_macs"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "freeze", tuple(self.freeze))
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+
+
+class FineTunedRLM(RLM):
+    """An ``RLM`` whose ``fit`` goes on from a checkpoint, and then forgets the metrics of the checkpoint.
+
+    Its checkpoints are those of an ``RLM``.
+
+    Args:
+        start: Where to begin.
+        training: How ``fit`` trains.
+        decoding: How ``predict`` reads numbers out.
+    """
+
+    def __init__(
+        self, start: StartConfig, training: TrainingConfig | None = None, decoding: DecodingConfig | None = None
+    ) -> None:
+        super().__init__(None, training, decoding)
+        self.start = start
+
+    def fit(
+        self,
+        graphs: Graphs,
+        labels: pd.DataFrame,
+        *,
+        validation: tuple[Graphs, pd.DataFrame] | None = None,
+        metric_weights: Mapping[str, float] | None = None,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """See ``RLM.finetune``; every call begins at the checkpoint anew.
+
+        Raises:
+            CheckpointError: There is no such checkpoint.
+            UnknownNameError: It has no metric ``StartConfig.like``; or as ``RLM.finetune``.
+            UsageError: As ``RLM.finetune``.
+        """
+        self._adopt(RLM.from_pretrained(self.start.checkpoint), labels)
+        self.finetune(
+            graphs,
+            labels,
+            validation=validation,
+            metric_weights=metric_weights,
+            freeze=self.start.freeze,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        return self.keep([str(column) for column in labels.columns])
+
+    def _adopt(self, found: RLM, labels: pd.DataFrame) -> None:
+        """Take over all of ``found`` but how it was trained, with a row for every new metric of ``labels``."""
+        if self.start.like and self.start.like not in found.metrics:
+            raise UnknownNameError(f"metric of {self.start.checkpoint}", self.start.like, found.metrics)
+        new = [column for column in labels.columns if str(column) not in found.metrics]
+        add_metrics(found.network, len(new), seed=self.training.seed)
+        if self.start.like:
+            with torch.no_grad():
+                rows = found.network.metric_embedding.weight
+                rows[len(found.metrics) :] = rows[found.metrics.index(self.start.like)]
+        scales = fit_scales(labels[new], self.value_scale, digits=found.digits) if new else {}
+        self.model = replace(found.model, dropout=self.start.dropout)
+        self.digits, self.vocabulary = found.digits, found.vocabulary
+        self.metrics = (*found.metrics, *scales)
+        self.scales = (*found.scales, *scales.values())
+        self.temperatures = (*found.temperatures, *[1.0] * len(new))
+        self._reader, self._network, self._known = found.reader, found.network, found._known
+        _set_dropout(found.network, self.start.dropout)
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path) -> Self:
+        """An ``FineTunedRLM`` that was fitted is an ``RLM``: read it as one.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
+
+
+def _set_dropout(network: RLMNetwork, rate: float) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate

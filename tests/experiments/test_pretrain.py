@@ -1,0 +1,169 @@
+"""Pretraining on free targets: what it streams, and that a killed run ends like one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import search_spaces
+from experiments.fresh_graphs import LEARNED, StreamConfig, is_held_out, make_shard, read_shard
+from experiments.pretrain import judge
+from nasrlm.cli.app import app
+from search_spaces.errors import UsageError
+from surrogates.free_targets import free_targets
+from surrogates.rlm import RLM
+from surrogates.text import linearize, parse
+from tests.surrogates.signature import signature
+
+ROOT = Path(__file__).parents[2]
+SPACES = ("nasbench201", "nasbench_macro")
+SMALL = StreamConfig(SPACES, per_space=6)
+
+_RUN = """
+import os, signal, sys
+from dataclasses import replace
+from experiments import pretrain as command
+from experiments.fresh_graphs import StreamConfig
+from surrogates.rlm import ModelConfig
+from surrogates.rlm.checkpointing import StateFile
+
+workers, out, kill_after = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+save, saved = StateFile.save_if_due, []
+
+def save_and_die(self, run):
+    save(self, run)
+    saved.append(run.course.step)
+    if len(saved) == kill_after:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+StateFile.save_if_due = save_and_die
+if __name__ == "__main__":
+    heads = ("producers", "all")
+    command.MODELS["tiny"] = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=heads)
+    training = replace(command.TRAINING, batch_size=16, checkpoint_minutes=0.0, threads=1)
+    stream = StreamConfig(("nasbench201", "nasbench_macro"), per_space=20)
+    for minutes, name in (1e-9, "-paused"), (0.0, ""):
+        if minutes and kill_after >= 0:
+            continue
+        rlm, course = command.pretrain(
+            "tiny", stream, training, graphs=80, passes=3, minutes=minutes, workers=workers, progress=False
+        )
+        assert course.total == 18
+        assert course.step == (10 if minutes else 18)
+        rlm.save_pretrained(out + name)
+"""
+
+
+def test_shards_depend_on_settings_and_number_alone() -> None:
+    shard = make_shard(SMALL, 3, held_out=False)
+    pd.testing.assert_frame_equal(shard, make_shard(SMALL, 3, held_out=False))
+    assert shard["space"].value_counts().to_dict() == dict.fromkeys(SPACES, 6)
+    others = [make_shard(SMALL, 4, held_out=False), make_shard(replace(SMALL, seed=1), 3, held_out=False)]
+    assert all(set(other["text"]) != set(shard["text"]) for other in others)
+    alone = make_shard(replace(SMALL, spaces=SPACES[1:]), 3, held_out=False)
+    assert alone["text"].tolist() == shard[shard["space"] == SPACES[1]]["text"].tolist()
+
+
+def test_targets_of_a_shard_are_those_of_its_texts() -> None:
+    """Whatever the order of lines, the text's network has the targets beside it."""
+    shard = make_shard(replace(SMALL, own_order=0.0), 0, held_out=False)
+    models = [parse(text) for text in shard["text"]]
+    own = make_shard(replace(SMALL, own_order=1.0), 0, held_out=False)
+    assert any(linearize(model) != text for model, text in zip(models, shard["text"], strict=True))
+    for model, text in zip(models, own["text"], strict=True):
+        assert signature(model, commutative=True) == signature(parse(text), commutative=True)
+    # a parsed network is one body: leaf functions are looked into, so only sums over operators are the same
+    sums = ["log_macs", "live_convs", "live_pointwise_convs", "live_pools", "live_skips"]
+    np.testing.assert_allclose(free_targets(models)[sums], shard[sums])
+
+
+def test_held_out_networks_are_never_trained_on() -> None:
+    config = StreamConfig(("nasbench201",), per_space=40, held_out=8)
+    space, rng = search_spaces.get("nasbench201"), np.random.default_rng(0)
+    drawn = [is_held_out(space, space.sample(rng), config) for _ in range(400)]
+    assert 0.03 < np.mean(drawn) < 0.3
+    trained, held = (make_shard(replace(config, own_order=1.0), 0, held_out=side) for side in (False, True))
+    assert not set(trained["text"]) & set(held["text"])
+
+
+def test_kept_shards_are_read_back(tmp_path: Path) -> None:
+    shard = read_shard(SMALL, tmp_path, 1)
+    (path,) = tmp_path.iterdir()
+    changed = shard.assign(live_depth=7.0)
+    changed.to_parquet(path)
+    pd.testing.assert_frame_equal(read_shard(SMALL, tmp_path, 1), changed)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(UsageError, match="name each space once"):
+        StreamConfig(("nasbench201", "nasbench201"))
+    with pytest.raises(UsageError, match="held_out is 1"):
+        StreamConfig(held_out=1)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``whole``, a run without interruption; ``script.py`` makes more."""
+    folder = tmp_path_factory.mktemp("pretrain")
+    (folder / "script.py").write_text(_RUN)
+    run(folder, "a", 0, "whole", 0)
+    return folder
+
+
+def run(folder: Path, place: str, workers: int, out: str, kill_after: int) -> int:
+    """Run the script in the working folder ``place``; its exit status."""
+    (folder / place).mkdir(exist_ok=True)
+    command = [sys.executable, str(folder / "script.py"), str(workers), str(folder / out), str(kill_after)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder / place, env=environment, check=False).returncode
+
+
+def test_a_killed_run_ends_in_the_same_weights(pretrained: Path) -> None:
+    """Killed for good in the middle of the second pass, paused at that step, and generating in another process."""
+    assert run(pretrained, "b", 1, "none", 11) == -signal.SIGKILL
+    (state,) = (pretrained / "b").glob("runs/pretrain/*/training.pt")
+    assert torch.load(state, weights_only=True)["step"] == 10
+    assert run(pretrained, "b", 1, "resumed", -1) == 0
+    whole, resumed, paused = (RLM.from_pretrained(pretrained / name) for name in ("whole", "resumed", "resumed-paused"))
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor)
+    assert any(not torch.equal(paused.network.state_dict()[k], v) for k, v in whole.network.state_dict().items())
+    assert whole.metrics == resumed.metrics == LEARNED
+
+
+def test_scores_of_a_pretrained_model(pretrained: Path) -> None:
+    rlm = RLM.from_pretrained(pretrained / "whole")
+    frame = make_shard(replace(SMALL, per_space=12), 0, held_out=True)
+    scores = judge(rlm, frame)
+    assert len(scores) == 2 * len(LEARNED)
+    assert 0 < scores["loss"].mean() < np.log(10)  # better than guessing digits
+    constant = frame[frame.space == "nasbench_macro"].groupby("space")[list(LEARNED)].nunique().iloc[0] == 1
+    found = scores[scores.space == "nasbench_macro"].set_index("target")["spearman_rho"]
+    assert (found.isna() == constant[found.index]).all()
+
+
+def test_it_can_be_finetuned_by_the_command(pretrained: Path, tmp_path: Path) -> None:
+    space, rng = search_spaces.get("nasbench_macro"), np.random.default_rng(1)
+    archs = list({space.sample(rng) for _ in range(40)})
+    labels = free_targets([space.to_onnx(arch) for arch in archs])["log_macs"]
+    pd.DataFrame({"arch": [space.format(arch) for arch in archs], "cifar10_test": labels}).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
+    arguments = ["finetune", str(pretrained / "whole"), "nasbench_macro", "--metrics", "cifar10_test"]
+    options = ["--labels", str(tmp_path / "labels.csv"), "--size", "24", "--option", "epochs=3", "--json"]
+    result = CliRunner().invoke(app, [*arguments, *options, "--out", str(tmp_path / "tuned")])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["labels"] == 24
+    tuned = RLM.from_pretrained(tmp_path / "tuned")
+    assert tuned.metrics == (*LEARNED, "cifar10_test")

@@ -1,0 +1,121 @@
+"""Few labels on a pretrained model, and predictions averaged over orders of lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import search_spaces
+from nasrlm.bench.methods import find
+from nasrlm.bench.pretrained import STEPS, finetuning_steps
+from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.networks import Networks
+from surrogates.free_targets import free_targets
+from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.text import linearize
+
+TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
+QUICK = TrainingConfig(epochs=12, batch_size=16, learning_rate=1e-2, ema=0.9, threads=1)
+SPACE = search_spaces.get("nasbench201")
+
+
+def networks(count: int, seed: int) -> Networks:
+    rng = np.random.default_rng(seed)
+    return Networks(SPACE, [SPACE.sample(rng) for _ in range(count)])
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that knows parameters and live MACs."""
+    folder = tmp_path_factory.mktemp("start")
+    known = networks(96, 0)
+    rlm = RLM(TINY, QUICK).fit(known, free_targets(known)[["log_params", "live_log_macs"]])
+    rlm.save_pretrained(folder)
+    return folder
+
+
+def test_fit_goes_on_from_the_checkpoint_and_forgets_its_metrics(start: Path) -> None:
+    """A new metric begins as the known one whose embedding it got; with a random embedding it is another."""
+    few, test = networks(16, 1), networks(30, 2)
+    labels = pd.DataFrame({"score": np.arange(16.0)})
+    training = replace(QUICK, epochs=1, learning_rate=1e-9)
+    known = RLM.from_pretrained(start)
+    encoded = known.encode(list(test))
+    before = known.predict_encoded(encoded, ["live_log_macs"])["live_log_macs"].mean()
+    apart = {}
+    for like in "live_log_macs", "":
+        rlm = FineTunedRLM(StartConfig(str(start), like=like), training).fit(few, labels)
+        assert rlm.metrics == ("score",)
+        apart[like] = np.abs(rlm.predict_encoded(encoded, ["score"])["score"].mean() - before).max()
+    assert apart["live_log_macs"] < 1e-4 < apart[""]
+
+
+def test_frozen_modules_stay_and_a_second_fit_begins_anew(start: Path, tmp_path: Path) -> None:
+    few = networks(16, 1)
+    labels = pd.DataFrame({"score": np.arange(16.0)})
+    rlm = FineTunedRLM(StartConfig(str(start), freeze=("encoder",), dropout=0.2), replace(QUICK, epochs=4))
+    once = {name: tensor.clone() for name, tensor in rlm.fit(few, labels).network.state_dict().items()}
+    before = RLM.from_pretrained(start).network.state_dict()
+    for name, tensor in once.items():
+        if name.startswith("encoder"):
+            assert torch.equal(tensor, before[name])
+    assert not torch.equal(once["output.weight"], before["output.weight"])
+    for name, tensor in rlm.fit(few, labels).network.state_dict().items():
+        assert torch.equal(tensor, once[name])
+    rlm.save_pretrained(tmp_path)
+    read = RLM.from_pretrained(tmp_path)
+    assert read.model.dropout == 0.2
+    np.testing.assert_array_equal(read.predict(few).mean, rlm.predict(few).mean)
+
+
+def test_what_cannot_be_started_from_is_refused(start: Path) -> None:
+    with pytest.raises(UnknownNameError, match="live_log_paths"):
+        FineTunedRLM(StartConfig(str(start), like="live_log_paths")).fit(networks(4, 0), pd.DataFrame({"a": range(4)}))
+    with pytest.raises(UsageError, match="dropout is 1"):
+        StartConfig(str(start), dropout=1.0)
+
+
+def test_readings_average_the_distributions_of_several_orders(start: Path) -> None:
+    some = networks(12, 5)
+    rlm = RLM.from_pretrained(start)
+    one = rlm.predict(some)
+    rlm.decoding = DecodingConfig(readings=3)
+    three = rlm.predict(some)
+    assert not np.allclose(one.mean, three.mean)
+    # a network is read the same way wherever it stands
+    np.testing.assert_allclose(rlm.predict(some[6:]).mean, three.mean[6:], rtol=1e-5)
+    # networks with a single order of lines read as before; here each reading is the same text
+    text = linearize(some[0])
+    rlm.decoding = DecodingConfig()
+    np.testing.assert_allclose(rlm.predict([text]).mean, one.mean[:1], rtol=1e-5)
+    rlm.decoding = DecodingConfig(readings=2)
+    with pytest.raises(UsageError, match="a text has one order"):
+        rlm.predict([text])
+    with pytest.raises(UsageError, match="readings is 0"):
+        DecodingConfig(readings=0)
+
+
+def test_a_mixture_weighs_readings_equally() -> None:
+    from surrogates.rlm.decoding import Outcomes, mixture
+
+    first = Outcomes(np.array([[[0.1, 0.3]]]), np.array([[[0.5, 0.5]]]))
+    second = Outcomes(np.array([[[0.9]]]), np.array([[[1.0]]]))
+    mixed = mixture([first, second])
+    assert mixed.mean()[0, 0] == pytest.approx((0.2 + 0.9) / 2)
+    assert mixed.weights.sum() == pytest.approx(1)
+    assert mixture([first]) is first
+
+
+def test_the_method_of_the_benchmark_takes_its_steps() -> None:
+    for size, steps in STEPS.items():
+        chosen = finetuning_steps(size)
+        batch, epochs = chosen["training.batch_size"], chosen["training.epochs"]
+        assert isinstance(batch, int) and isinstance(epochs, int)
+        assert abs(epochs * -(-size // batch) - steps) <= -(-size // batch)
+    assert find("rlm_pretrained").start
