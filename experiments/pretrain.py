@@ -40,8 +40,8 @@ STATE = Path("runs") / "pretrain"
 _TINY = replace(MODEL, dropout=0.0)
 MODELS = {
     "tiny": _TINY,
-    "small": replace(_TINY, width=168, encoder_layers=4, feed_forward=448),
-    "base": replace(_TINY, width=192, encoder_layers=5, feed_forward=512),
+    "small": replace(_TINY, width=192, encoder_layers=4, feed_forward=512),
+    "base": replace(_TINY, width=204, encoder_layers=6, feed_forward=576),
 }
 TRAINING = TrainingConfig(
     batch_size=64,
