@@ -173,7 +173,7 @@ def test_graphs_are_read_in_several_orders(tmp_path: Path) -> None:
     assert often.history["losses"] == again.history["losses"]
     assert often.history["losses"] != once.history["losses"]
     assert often.history["steps"] == once.history["steps"]  # an epoch is one look at each graph all the same
-    with pytest.raises(UsageError, match="orders is 4"):
+    with pytest.raises(UsageError, match="one order, asked for 4"):
         RLM(TINY, replace(training, orders=4)).fit([linearize(net) for net in nets], labels)
 
 
