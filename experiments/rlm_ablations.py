@@ -1,6 +1,6 @@
-"""What single decisions of the language model are worth: wiring, depth, value scale; from scratch, few labels.
+"""What single decisions of the language model are worth: wiring, depth, value scale, precision; from scratch.
 
-    python -m experiments.rlm_ablations                              # all arms; hours on one core, resumes
+    python -m experiments.rlm_ablations                              # all arms; 75 minutes on one core, resumes
     python -m experiments.rlm_ablations --arms wired,plain --labels 128 --seeds 1    # a few minutes
 
 Each arm differs from ``wired`` (the default model) in one decision. One run: train on ``n`` random networks of the
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +22,12 @@ import pandas as pd
 import scipy.stats
 import torch
 
+import search_spaces
 from experiments.record import RESULTS, commit, machine, write_csv
 from experiments.train_nasbench201 import MODEL
 from nasrlm.labels.tables import LabelTable, load_table
 from nasrlm.metrics import kendall_tau, spearman_rho
+from search_spaces.base import Architecture
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 from surrogates.text import linearize
 
@@ -36,11 +39,12 @@ STEPS = 400
 
 
 class Arm(NamedTuple):
-    """A model and how it writes values."""
+    """A model, how it writes values, and the arithmetic it is trained in."""
 
     model: ModelConfig
     value_scale: str = "quantile"
     digits: int = 3
+    precision: str = "auto"
 
 
 ARMS = {
@@ -48,9 +52,11 @@ ARMS = {
     "plain": Arm(replace(MODEL, heads=("all",) * 6)),
     "producers": Arm(replace(MODEL, heads=("producers", "consumers", "all", "all", "all", "all"))),
     "ancestors": Arm(replace(MODEL, heads=("ancestors", "descendants", "all", "all", "all", "all"))),
+    "one_free": Arm(replace(MODEL, heads=(*MODEL.heads[:4], "producers", "all"))),
     "two_layers": Arm(replace(MODEL, encoder_layers=2)),
     "five_layers": Arm(replace(MODEL, encoder_layers=5)),
     "raw": Arm(MODEL, "raw", 4),
+    "float32": Arm(MODEL, precision="float32"),
 }
 
 
@@ -99,6 +105,7 @@ def run(arm: Arm, table: LabelTable, train: np.ndarray, test: np.ndarray, seed: 
     batch = min(64, max(16, len(train) // 4))
     epochs = max(1, round(STEPS * batch / len(train)))
     training = TrainingConfig(epochs=epochs, batch_size=batch, threads=1, seed=seed, learning_rate=2e-3)
+    training = replace(training, precision=arm.precision)
     rlm = RLM(arm.model, training, value_scale=arm.value_scale, digits=arm.digits)
     labels = table.frame.iloc[train][[METRIC]].reset_index(drop=True)
     rlm.fit(_texts(table, train), labels)
@@ -112,7 +119,12 @@ def run(arm: Arm, table: LabelTable, train: np.ndarray, test: np.ndarray, seed: 
 
 
 def _texts(table: LabelTable, rows: np.ndarray) -> list[str]:
-    return [linearize(table.space.to_onnx(table.architectures[int(row)])) for row in rows]
+    return [_text(table.architectures[int(row)]) for row in rows]
+
+
+@cache
+def _text(arch: Architecture) -> str:
+    return linearize(search_spaces.get(arch.space).to_onnx(arch))
 
 
 def summary(runs: pd.DataFrame, path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from surrogates.numbers import ALPHABET
 from surrogates.rlm import short_attention
-from surrogates.rlm.attention import FeedForward, merge_heads, split_heads
+from surrogates.rlm.attention import Dropout, FeedForward, merge_heads, split_heads
 from surrogates.rlm.config import ModelConfig
 from surrogates.rlm.encoders import Encoder, States
 from surrogates.rlm.inputs import TextBatch
@@ -53,7 +53,7 @@ class DecoderLayer(nn.Module):
         self.graph_projection = nn.Linear(config.width, config.width, bias=False)
         self.feed_forward_norm = nn.RMSNorm(config.width)
         self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def attend_graph(self, x: Tensor, keys: Tensor, values: Tensor, present: Tensor) -> Tensor:
         """Attention of ``x`` ``(b, q, width)`` to the graph, then feed-forward."""

@@ -4,7 +4,8 @@ Torch's attention kernel for CPUs is made for long sequences: on graphs of some 
 head it spends most of its time around its matrix products, and its backward pass recomputes the scores. Here scores
 are kept (they are as large as the mask, which exists anyway), rotary positions are applied to queries and keys in one
 go, and gradients are written straight into the layout that the projection's backward pass reads. Same sums, other
-order: results agree with torch's attention up to rounding.
+order: results agree with torch's attention up to rounding. Under autocast all of it stays in float32: products this
+small gain nothing from bfloat16, and the projections around them, which do, keep it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ def prepared(mask: Tensor, *, training: bool) -> Tensor:
 
     The layers choose by the type of the mask.
     """
-    autocast = torch.is_autocast_enabled(mask.device.type)
-    if not training or autocast or mask.device.type != "cpu" or max(mask.shape[-2:]) > LONGEST:
+    if not training or mask.device.type != "cpu" or max(mask.shape[-2:]) > LONGEST:
         return mask
     return mask.float().sub_(1).mul_(FORBIDDEN)
 
@@ -58,6 +58,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 class _SelfAttention(torch.autograd.Function):
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, qkv: Tensor, heads: int, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         batch, length, size = qkv.shape
         parts = qkv.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
@@ -71,6 +72,7 @@ class _SelfAttention(torch.autograd.Function):
         return (shares @ v).transpose(1, 2).reshape(batch, length, size // 3)
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         parts, shares = ctx.saved_tensors
         _, batch, heads, length, dim = parts.shape
@@ -84,6 +86,7 @@ class _SelfAttention(torch.autograd.Function):
 
 class _Attention(torch.autograd.Function):
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = q.contiguous() * (1 / math.sqrt(q.shape[-1])), k.contiguous(), v.contiguous()
         shares = (q @ k.transpose(-2, -1)).add_(mask).softmax(-1)
@@ -91,6 +94,7 @@ class _Attention(torch.autograd.Function):
         return shares @ v
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, shares = ctx.saved_tensors
         found = (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from search_spaces.errors import UsageError
 from surrogates.rlm import short_attention
-from surrogates.rlm.attention import FeedForward, merge_heads, rotary, rotate, split_heads
+from surrogates.rlm.attention import Dropout, FeedForward, merge_heads, rotary, rotate, split_heads
 from surrogates.rlm.config import ModelConfig
 from surrogates.rlm.encoders import Encoder, Reader, States, check_length
 from surrogates.rlm.inputs import EncodedGraph, EncodedText, GraphBatch
@@ -81,7 +81,7 @@ class EncoderLayer(nn.Module):
         self.projection = nn.Linear(config.width, config.width, bias=False)
         self.feed_forward_norm = nn.RMSNorm(config.width)
         self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         """``x`` is ``(b, t, width)``, ``mask`` bool ``(b, heads, t, t)``, or such a one ``prepared``."""
@@ -105,7 +105,7 @@ class WiredEncoder(Encoder):
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.norm = nn.RMSNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.embedding.weight, std=0.5)
 
     def forward(self, batch: GraphBatch) -> States:

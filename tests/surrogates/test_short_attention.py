@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import search_spaces
 from surrogates.rlm import ModelConfig, short_attention
-from surrogates.rlm.attention import merge_heads, rotary, rotate, split_heads
+from surrogates.rlm.attention import Dropout, merge_heads, rotary, rotate, split_heads
 from surrogates.rlm.encoders import reader_for
 from surrogates.rlm.inputs import collate
 from surrogates.rlm.model import RLMNetwork
@@ -90,5 +90,33 @@ def test_long_sequences_and_prediction_keep_torchs_attention() -> None:
     assert short_attention.is_prepared(short_attention.prepared(short, training=True))
     assert not short_attention.is_prepared(short_attention.prepared(short, training=False))
     assert not short_attention.is_prepared(short_attention.prepared(long, training=True))
+
+
+def test_under_autocast_it_computes_in_float32() -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 5, 24, dtype=torch.bfloat16, requires_grad=True)
+    mask, rotation = short_attention.prepared(_mask(2, 2, 5, 5), training=True), rotary(5, 4, torch.device("cpu"))
+    expected = short_attention.self_attention(qkv.float(), 2, mask, rotation)
+    (wanted,) = torch.autograd.grad(expected.square().sum(), qkv)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not short_attention.is_prepared(short_attention.prepared(short, training=True))
+        found = short_attention.self_attention(qkv, 2, mask, rotation)
+        (gradient,) = torch.autograd.grad(found.square().sum(), qkv)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    layer, x = Dropout(rate).train(), torch.full((50, 100, 7), 2.0, requires_grad=True)
+    found = layer(x)
+    assert abs((found == 0).float().mean().item() - rate) < 0.01
+    assert abs(found.mean().item() - 2.0) < 0.03
+    assert found.unique().numel() == 2
+    (gradient,) = torch.autograd.grad(found.sum(), x)
+    torch.testing.assert_close(gradient * x, found)
+    torch.manual_seed(0)
+    torch.testing.assert_close(layer(x), found)  # torch's seed decides
+    assert torch.equal(layer.eval()(x), x)
+    assert not Dropout(1.0).train()(x).any()
