@@ -48,6 +48,8 @@ VARIANTS: dict[str, Mapping[str, object]] = {
     "one_step": {"model.timesteps": 1},
     "batch_8": {"training.batch_size": 8},
     "batch_16": {"training.batch_size": 16},
+    "batch_32": {"training.batch_size": 32},
+    "batch_32_fast": {"training.batch_size": 32, "training.learning_rate": 2e-3},
     "epochs_600": {"training.epochs": 600},
 }
 

@@ -6,7 +6,8 @@
     python -m experiments.kendall_tau --grid full --methods flops,params,xgboost_genome
     python -m experiments.kendall_tau --summary                            # only write what is there
 
-Runs are kept under ``runs/<name>`` and never repeated. After each stretch ``results/<name>.parquet`` (one row a run),
+Runs are kept under ``runs/<name>`` and never repeated, nor are those that ``results/<name>.parquet`` holds from another
+machine, unless the settings of a method changed. After each stretch ``results/<name>.parquet`` (one row a run),
 ``.csv`` (means and differences), ``.md`` (tables) and figures are written anew; ``<name>`` is ``kendall_tau`` for the
 core grid. Every method reads the same labels; nothing in here depends on the order of the runs.
 """
@@ -16,11 +17,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
 from experiments.grids import GRIDS
 from experiments.record import RESULTS, as_markdown, command_of, provenance
 from nasrlm.bench.methods import METHODS
 from nasrlm.bench.pages import write_results
 from nasrlm.bench.runs import plan, run_tasks
+from nasrlm.bench.store import Store
 
 MODULE = "experiments.kendall_tau"
 RUNS = Path("runs")
@@ -45,6 +49,9 @@ def main() -> None:
     if not chosen:
         parser.error(f"--spaces {options.spaces}: choose from {', '.join(protocol.table for protocol in every)}")
     folder, methods = RUNS / name, options.methods.split(",")
+    out = folder if grid == "quick" else RESULTS
+    if (known := out / f"{name}.parquet").is_file():
+        print(f"{Store(folder).restore(pd.read_parquet(known), every)} runs taken over from {known}")
     if not options.summary:
         todo = plan(chosen, methods, folder)
         left = run_tasks(
@@ -58,7 +65,6 @@ def main() -> None:
     # The page shows everything that was ever run, not the last stretch alone.
     shown = list(dict.fromkeys([*METHODS, *methods]))
     facts = as_markdown(provenance(command_of(MODULE), seed=None))
-    out = folder if grid == "quick" else RESULTS
     left_out = plan(every, shown, folder).left_out
     results = write_results(every, shown, folder, out, name=name, facts=facts, left_out=left_out)
     print(f"{len(results.runs)} runs in {out / name}.md")

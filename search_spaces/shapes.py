@@ -207,7 +207,7 @@ def read_graph(model: onnx.ModelProto) -> tuple[BodyRecord, Mapping[str, Tensor]
     return _known_graph(model.graph.SerializeToString(), opset)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _known_graph(content: bytes, opset: int) -> tuple[BodyRecord, dict[str, Tensor]]:
     return _graph_record(onnx.GraphProto.FromString(content), opset)
 

@@ -75,7 +75,8 @@ def scatter(summary: pd.DataFrame, protocol: Protocol, store: Store, folder: Pat
         size = int(part["n_labels"].max())
         part = part[part["n_labels"] == size].sort_values("kendall_tau", ascending=False)
         folder_of = store.run_folder(protocol, metric, size, 0)
-        names = [str(name) for name in part["method"] if (folder_of / f"{name}.npz").is_file()]
+        found = [str(name) for name in part["method"] if (folder_of / f"{name}.npz").is_file()]
+        names = [name for name in found if len(store.predictions(protocol, metric, size, 0, name).mean)]
         shown = [*names[:1], *[name for name in names[1:] if name.startswith("rlm")][:1]]
         if not shown:
             continue

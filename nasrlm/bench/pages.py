@@ -18,7 +18,7 @@ from nasrlm.bench.protocol import Protocol
 from nasrlm.bench.store import Store
 from nasrlm.bench.summary import summarise
 
-#: Columns of the table of runs, in order; coverage columns follow.
+#: Columns of the table of runs, in order; coverage columns, settings and bootstrap samples follow.
 RUN_COLUMNS = [
     "space",
     "table",
@@ -109,8 +109,8 @@ def write_results(
     results = collect(protocols, methods, folder)
     out.mkdir(parents=True, exist_ok=True)
     extra = [column for column in map(str, results.runs) if column.startswith("coverage_")]
-    kept = results.runs.reindex(columns=[*RUN_COLUMNS, *extra])
-    kept.to_parquet(out / f"{name or 'runs'}.parquet", index=False)
+    kept = results.runs.reindex(columns=[*RUN_COLUMNS, *extra, "settings"])
+    Store(folder).exported(kept, protocols).to_parquet(out / f"{name or 'runs'}.parquet", index=False)
     results.summary.round(5).to_csv(out / f"{name or 'summary'}.csv", index=False)
     page = out / f"{name or 'summary'}.md"
     page.write_text(markdown(results, protocols, left_out, facts), encoding="utf-8")

@@ -8,6 +8,7 @@ which is written last: a run with it is done. ``<method>.error`` says why a run 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ class Predictions(NamedTuple):
     """What is kept of a run besides its scores.
 
     Attributes:
-        mean: Predicted values of the test rows, float32, shape ``(t,)``.
+        mean: Predicted values of the test rows, float32, shape ``(t,)``; empty for a run of another folder.
         resampled: Kendall tau on bootstrap samples of the test rows, which are the same for all methods.
     """
 
@@ -91,6 +92,33 @@ class Store:
         text = json.dumps(record, indent=1) + "\n"
         replace_file(self._path(task, metric, "json"), lambda beside: beside.write_text(text, encoding="utf-8"))
         self._path(task, metric, "error").unlink(missing_ok=True)
+
+    def restore(self, runs: pd.DataFrame, protocols: Sequence[Protocol]) -> int:
+        """Take over finished runs of another folder, as ``exported`` gives them, that are not here; returns how many.
+
+        Their predictions stay behind: no scatter plot can be drawn of them.
+        """
+        by_table, taken = {protocol.table: protocol for protocol in protocols}, 0
+        for row in runs.to_dict(orient="records"):
+            protocol, settings, resampled = by_table.get(row["table"]), row.pop("settings"), row.pop("resampled")
+            if protocol is None:
+                continue
+            record = {str(name): value for name, value in row.items() if not pd.isna(value)} | {
+                "settings": json.loads(settings)
+            }
+            metric = str(row["metric"])
+            task = Task(protocol, (metric,), row["method"], int(row["n_labels"]), int(row["seed"]))
+            if self.record(task, metric) is None:
+                self.write(task, metric, record, Predictions(np.zeros(0), np.asarray(resampled)))
+                taken += 1
+        return taken
+
+    def exported(self, runs: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
+        """``runs`` with all that ``restore`` needs: settings as JSON, and the bootstrap samples of tau."""
+        by_table = {protocol.table: protocol for protocol in protocols}
+        keys = zip(runs["table"], runs["metric"], runs["n_labels"], runs["seed"], runs["method"], strict=True)
+        samples = [self.predictions(by_table[table], *key).resampled.round(5) for table, *key in keys]
+        return runs.assign(settings=[json.dumps(settings) for settings in runs["settings"]], resampled=samples)
 
     def write_error(self, task: Task, error: str) -> None:
         """Keep why a run failed."""

@@ -145,6 +145,24 @@ def test_other_settings_make_runs_stale(protocol: Protocol, tmp_path: Path, monk
     assert said[1] == "0 of 4 tasks are done already" and len(said) == 6
 
 
+def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Path) -> None:
+    here, there, names = tmp_path / "here", tmp_path / "there", ["flops", "xgboost_genome"]
+    run_tasks(plan([protocol], names, there).tasks, there)
+    before = write_results([protocol], names, there, there)
+    kept = pd.read_parquet(there / "runs.parquet")
+    assert Store(here).restore(kept[kept["n_labels"] == 8], [protocol]) == 4
+    said: list[str] = []
+    assert run_tasks(plan([protocol], names, here).tasks, here, report=said.append) == 0
+    assert said[0] == "4 of 8 tasks are done already"
+    after = write_results([protocol], names, here, here)
+    taus = ["kendall_tau", "behind", "behind_low", "behind_high", "rank"]
+    keys = ["n_labels", "method"]
+    pd.testing.assert_frame_equal(
+        after.summary.set_index(keys)[taus].sort_index(), before.summary.set_index(keys)[taus].sort_index(), atol=1e-4
+    )
+    assert Store(here).restore(kept, [protocol]) == 0  # what is here stays
+
+
 def test_a_failing_method_is_reported_and_the_rest_goes_on(
     protocol: Protocol, tmp_path: Path, plugged: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
