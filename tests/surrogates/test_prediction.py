@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,3 +84,18 @@ def test_given_values_must_fit_the_graphs(rlm: RLM, networks: Networks) -> None:
         rlm.predict(networks[:3], given=pd.DataFrame({"a": [1.0, 2.0]}))
     with pytest.raises(UnknownNameError, match="'c'"):
         rlm.predict(networks[:1], given=pd.DataFrame({"c": [1.0]}))
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_left_as_it_was(on: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if on else gc.disable)()
+        with prediction.without_collector():
+            assert not gc.isenabled()
+        assert gc.isenabled() == on
+        with pytest.raises(ZeroDivisionError), prediction.without_collector():
+            _ = 1 / 0
+        assert gc.isenabled() == on
+    finally:
+        (gc.enable if before else gc.disable)()
