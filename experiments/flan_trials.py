@@ -44,6 +44,8 @@ VARIANTS: dict[str, Mapping[str, object]] = {
     "no_sizes": {"reading.sizes": False},
     "output": {"model.readout": "output"},
     "mean": {"model.readout": "mean"},
+    "both": {"model.readout": "both"},
+    "output_sizes": {"model.readout": "output", "reading.sizes": True},
     "flow_only": {"model.attention": False},
     "one_step": {"model.timesteps": 1},
     "batch_8": {"training.batch_size": 8},

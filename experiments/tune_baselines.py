@@ -1,6 +1,6 @@
 """Tune every learned method with the same number of trials on the same splits; the trials are logged.
 
-    python -m experiments.tune_baselines --workers 2               # 8 trials of each method; hours, resumes
+    python -m experiments.tune_baselines --workers 2               # 6 trials of each method; an hour, resumes
     python -m experiments.tune_baselines --methods gcn --trials 2  # a few minutes
 
 A trial is a configuration drawn from the method's declared choices (the first one is what stands in
@@ -45,6 +45,8 @@ JUDGED = (
 )
 KEYS = ["method", "trial", "table", "metric"]
 
+#: Mark of settings for metrics of no device.
+QUALITY = "quality:"
 Choices = Mapping[str, Sequence[object]]
 _TREES: Choices = {
     "config.trees": (50, 100, 200, 400),
@@ -64,10 +66,18 @@ _GRAPH: Choices = {
     **_LOSS,
     "model.width": (64, 128, 192),
     "model.layers": (2, 3, 4, 5),
-    "model.readout": ("mean", "output"),
+    "model.readout": ("mean", "output", "both"),
+    "quality:reading.sizes": (True, False),
+    "quality:reading.dead": ("drop", "keep"),
 }
-_FLAN: Choices = {**_TRAINING, "training.margin": (0.05, 0.1, 0.3), "model.readout": ("output", "mean")}
-#: Choices of each method.
+_FLAN: Choices = {
+    **_TRAINING,
+    "training.margin": (0.05, 0.1, 0.3),
+    "model.readout": ("both", "output", "mean"),
+    "quality:reading.sizes": (False, True),
+    "quality:reading.dead": ("drop", "keep"),
+}
+#: Choices of each method; those marked ``quality:`` hold for metrics of no device only (``Method.quality``).
 CHOICES: dict[str, Choices] = {
     "xgboost_genome": _TREES,
     "xgboost_graph": {**_TREES, "config.buckets": (64, 256, 1024)},
@@ -101,7 +111,7 @@ def main() -> None:
     """Run the trials that are missing, then name the winners."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=",".join(CHOICES))
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no trial after so long")
     options = parser.parse_args()
@@ -138,11 +148,18 @@ def configuration(method: str, trial: int) -> dict[str, object]:
     return {key: choices[int(rng.integers(len(choices)))] for key, choices in CHOICES[method].items()}
 
 
+def changed_method(standing: Method, changed: Mapping[str, object]) -> Method:
+    """``standing`` by other settings: those of a trial go before everything that stands."""
+    quality = {key.removeprefix(QUALITY): value for key, value in changed.items() if key.startswith(QUALITY)}
+    settings = {key: value for key, value in changed.items() if not key.startswith(QUALITY)}
+    kept = {key: value for key, value in standing.quality.items() if key not in settings}
+    return replace(standing, settings={**standing.settings, **settings}, quality={**kept, **quality})
+
+
 def run(trial: Trial) -> dict[str, object]:
     """Cross-validate one configuration."""
-    standing = find(trial.method)
     changed = configuration(trial.method, trial.trial)
-    method = replace(standing, settings={**standing.settings, **changed})
+    method = changed_method(find(trial.method), changed)
     begin = time.perf_counter()
     taus = [fold_tau(method, trial.table, trial.metric, fold) for fold in range(FOLDS)]
     return {

@@ -28,11 +28,12 @@ SETTINGS: dict[str, Mapping[str, object]] = {
         "model.dropout": 0.1,
         "training.learning_rate": 2e-3,
         "training.threads": 1,
+        "decoding.precision": "auto",
     },
 }
 #: Settings of graph networks for metrics that dead operations do not touch; see ``Method.quality``.
 LIVE: Mapping[str, object] = {"reading.dead": "drop"}
 #: The same for FLAN, by experiments/flan_trials.py on NAS-Bench-201.
-FLAN_LIVE: Mapping[str, object] = {**LIVE, "reading.sizes": False, "model.readout": "mean"}
+FLAN_LIVE: Mapping[str, object] = {**LIVE, "reading.sizes": False, "model.readout": "both"}
 #: Optimisation steps of a language model from scratch, whatever the number of labels.
 RLM_STEPS = 400

@@ -42,7 +42,7 @@ class FLANConfig:
         timesteps: Forward passes; a backward pass and an update of the operations lie between two.
         flow: Use dense graph flow.
         attention: Use graph attention; both form an ensemble.
-        readout: The ``output``'s vector, or the ``mean`` of all nodes.
+        readout: The ``output``'s vector, the ``mean`` of all nodes, or ``both`` in equal parts.
         dropout: Dropout rate after each graph layer but the last.
         directed: Forward layers follow the wires, as in the paper; otherwise they read them both ways.
     """

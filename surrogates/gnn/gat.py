@@ -22,7 +22,7 @@ class GATConfig:
         layers: Attention layers.
         heads: Attention heads; ``width`` must be a multiple.
         head: Hidden layers of the perceptron after the readout.
-        readout: ``mean`` of all nodes, or the ``output``'s vector.
+        readout: ``mean`` of all nodes, the ``output``'s vector, or ``both`` in equal parts.
         dropout: Dropout rate after each layer.
         directed: Wires lead forward only; otherwise both ways.
     """

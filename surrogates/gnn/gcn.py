@@ -21,7 +21,7 @@ class GCNConfig:
         width: Hidden size; 600 in BRP-NAS, whose accuracy is reached with less.
         layers: Graph convolutions; 4 in BRP-NAS.
         head: Hidden layers of the perceptron after the readout; none in BRP-NAS.
-        readout: ``mean`` of all nodes, or the ``output``'s vector.
+        readout: ``mean`` of all nodes, the ``output``'s vector, or ``both`` in equal parts.
         dropout: Dropout rate after each convolution.
         directed: Wires lead forward only; otherwise both ways.
     """

@@ -21,7 +21,7 @@ class GINConfig:
         width: Hidden size.
         layers: Layers, each a perceptron of one hidden layer on the sum of a node and its neighbours.
         head: Hidden layers of the perceptron after the readout.
-        readout: ``mean`` of all nodes, or the ``output``'s vector.
+        readout: ``mean`` of all nodes, the ``output``'s vector, or ``both`` in equal parts.
         dropout: Dropout rate after each layer.
         directed: Wires lead forward only; otherwise each layer adds what comes in and what goes out.
     """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from search_spaces.errors import UsageError
 from surrogates.gnn.encoding import PADDING, GraphBatch
 
-Readout = Literal["mean", "output"]
+Readout = Literal["mean", "output", "both"]
 
 
 class Sizes(NamedTuple):
@@ -103,16 +103,19 @@ class GatedAttention(nn.Module):
 
 
 def readout(x: Tensor, batch: GraphBatch, kind: Readout) -> Tensor:
-    """Graph vectors of node vectors ``(b, n, width)``: their mean, or the output's.
+    """Graph vectors of node vectors ``(b, n, width)``: their mean, the output's, or halfway between.
 
     Raises:
         UsageError: An unknown kind.
     """
     if kind == "output":
         return x[:, 0]
+    mean = (x * batch.mask).sum(dim=1) / batch.mask.sum(dim=1)
     if kind == "mean":
-        return (x * batch.mask).sum(dim=1) / batch.mask.sum(dim=1)
-    raise UsageError(f"unknown readout {kind!r}; choose from: mean, output")
+        return mean
+    if kind == "both":
+        return torch.lerp(mean, x[:, 0], 0.5)
+    raise UsageError(f"unknown readout {kind!r}; choose from: mean, output, both")
 
 
 def both_ways(adjacency: Tensor) -> Tensor:

@@ -102,7 +102,11 @@ def test_every_choice_is_a_setting(name: str) -> None:
     for trial in range(8):
         drawn = tune_baselines.configuration(name, trial)
         assert drawn == tune_baselines.configuration(name, trial) and bool(drawn) == (trial > 0)
-        configure(registry.create(find(name).surrogate), {**find(name).settings, **drawn}, seed=0)
+        method = tune_baselines.changed_method(find(name), drawn)
+        for chosen in method.settings, method.quality:
+            configure(registry.create(find(name).surrogate), chosen, seed=0)
+        in_force = method.settings | method.quality  # on an accuracy; what stood there before does not overrule a trial
+        assert {key: in_force[key.removeprefix("quality:")] for key in drawn} == drawn
 
 
 @needs_tables

@@ -39,6 +39,7 @@ NETWORKS: tuple[Settings, ...] = (
     GINConfig(),
     GINConfig(directed=True),
     GATConfig(readout="output", directed=True),
+    GATConfig(readout="both"),
 )
 
 
