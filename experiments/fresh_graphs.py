@@ -1,5 +1,7 @@
 """Fresh architectures of all spaces as texts with free targets: generated in worker processes, kept on disk in shards.
 
+Free are counts on the graph, and zero-cost proxies of small copies (``surrogates.small_networks``) of some of them.
+
 A shard holds as many networks of every space and depends on the settings and its number alone. One canonical form in
 ``StreamConfig.held_out`` is never trained on: shards for judging hold only those. Several trainings with the same
 settings share the shards. No label is read anywhere.
@@ -23,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 import search_spaces
+from experiments.space_ranks import SpaceRanks
 from nasrlm.bench.files import replace_file
 from nasrlm.bench.runs import pin_threads
 from search_spaces.base import Architecture, SearchSpace
@@ -31,13 +34,16 @@ from search_spaces.registry import BUILT_IN
 from surrogates.free_targets import TARGETS, free_targets
 from surrogates.rlm.inputs import EncodedText
 from surrogates.rlm.wired import WiredReader
+from surrogates.small_networks import small_scores
 from surrogates.text import linearize
 from surrogates.text.linearize import in_other_orders
 from surrogates.text.tokenizer import Tokenizer
 
 FOLDER = Path("runs") / "pretrain" / "graphs"
-#: Targets that are learned: ``live_linear`` is one in nearly every network.
-LEARNED = tuple(name for name in TARGETS if name != "live_linear")
+#: Counts that are learned: ``live_linear`` is one in nearly every network.
+COUNTS = tuple(name for name in TARGETS if name != "live_linear")
+#: Shards that ranks within a space are learned from.
+RANK_SHARDS = 8
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class StreamConfig:
         per_space: Networks of a space in a shard.
         own_order: Share of the networks written in their own order of lines; the others in a random one.
         held_out: One in so many canonical forms is kept for judging.
+        proxies: Zero-cost proxies that are targets, too.
+        proxied: Networks of a space in a shard whose proxies are computed; they cost more than all the rest.
         seed: Seed of everything.
     """
 
@@ -56,6 +64,8 @@ class StreamConfig:
     per_space: int = 64
     own_order: float = 0.5
     held_out: int = 64
+    proxies: tuple[str, ...] = ("synflow", "nwot", "jacov", "zen")
+    proxied: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,6 +74,11 @@ class StreamConfig:
         for name, least in {"per_space": 1, "held_out": 2}.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of what is learned."""
+        return (*COUNTS, *self.proxies)
 
     @property
     def shard(self) -> int:
@@ -78,25 +93,27 @@ class StreamConfig:
 
 
 class Shard(NamedTuple):
-    """Encoded networks and their free targets, one row each."""
+    """Encoded networks and the ranks of their free targets, one row each."""
 
     graphs: list[EncodedText]
     targets: pd.DataFrame
 
 
 def make_shard(config: StreamConfig, index: int, *, held_out: bool) -> pd.DataFrame:
-    """Generate shard ``index``: columns ``space``, ``text`` and the free targets."""
+    """Generate shard ``index``: columns ``space``, ``text``, the counts, and the proxies (NaN where not computed)."""
     parts = []
     for name in config.spaces:
         rng = np.random.default_rng([config.seed, index, int(held_out), zlib.crc32(name.encode())])
         space = search_spaces.get(name)
-        models = [space.to_onnx(_draw(space, config, rng, held_out)) for _ in range(config.per_space)]
+        archs = [_draw(space, config, rng, held_out) for _ in range(config.per_space)]
+        models = [space.to_onnx(arch) for arch in archs]
         own = rng.random(len(models)) < config.own_order
         texts = [
             linearize(model) if as_is else in_other_orders(model, 1, rng=rng)[0]
             for model, as_is in zip(models, own, strict=True)
         ]
-        parts.append(pd.DataFrame({"space": name, "text": texts}).join(free_targets(models)))
+        part = pd.DataFrame({"space": name, "text": texts}).join(free_targets(models))
+        parts.append(part.join(small_scores(name, archs[: config.proxied], config.proxies)))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -122,11 +139,19 @@ def read_shard(config: StreamConfig, folder: Path, index: int, *, held_out: bool
     return pd.read_parquet(path)
 
 
-def encoded_shard(config: StreamConfig, folder: Path, index: int, *, tokenizer: Path, context: int) -> Shard:
+def learn_ranks(config: StreamConfig, folder: Path, count: int = RANK_SHARDS) -> SpaceRanks:
+    """How targets become ranks within a space: by the first shards of ``count``."""
+    first = pd.concat([read_shard(config, folder, index) for index in range(min(count, RANK_SHARDS))])
+    return SpaceRanks.learn(first, config.targets)
+
+
+def encoded_shard(
+    config: StreamConfig, folder: Path, index: int, *, ranks: SpaceRanks, tokenizer: Path, context: int
+) -> Shard:
     """Shard ``index`` as inputs of the wired encoder."""
     frame = read_shard(config, folder, index)
     graphs = WiredReader(Tokenizer.load(tokenizer)).encode(frame["text"].tolist(), context=context)
-    return Shard(graphs, frame[list(LEARNED)])
+    return Shard(graphs, ranks(frame))
 
 
 def _begin_worker() -> None:
@@ -148,6 +173,7 @@ class GraphStream:
     Args:
         config: Which graphs.
         folder: Where shards are kept.
+        ranks: Makes ranks of targets.
         tokenizer: File of the tokenizer.
         context: Longest text in tokens.
         count: Distinct shards; shard ``i`` of the stream is number ``i % count``.
@@ -155,10 +181,18 @@ class GraphStream:
     """
 
     def __init__(
-        self, config: StreamConfig, folder: Path, *, tokenizer: Path, context: int, count: int, workers: int = 1
+        self,
+        config: StreamConfig,
+        folder: Path,
+        *,
+        ranks: SpaceRanks,
+        tokenizer: Path,
+        context: int,
+        count: int,
+        workers: int = 1,
     ) -> None:
         self.config, self.count, self.workers = config, count, workers
-        self._read = partial(encoded_shard, config, folder, tokenizer=tokenizer, context=context)
+        self._read = partial(encoded_shard, config, folder, ranks=ranks, tokenizer=tokenizer, context=context)
         self._pool: ProcessPoolExecutor | None = None
         self._begun: dict[int, Future[Shard]] = {}
 

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from experiments.fresh_graphs import FOLDER, LEARNED, GraphStream, StreamConfig, read_shard
+from experiments.fresh_graphs import FOLDER, GraphStream, StreamConfig, learn_ranks, read_shard
 from experiments.record import RESULTS, command_of, commit, machine, write_csv
 from experiments.train_nasbench201 import MODEL
 from nasrlm.metrics import kendall_tau, spearman_rho
@@ -79,7 +79,11 @@ def main() -> None:
         workers=options.workers,
     )
     held = pd.concat([read_shard(config, folder_of(config), index, held_out=True) for index in range(JUDGE_SHARDS)])
-    scores = judge(rlm, held.reset_index(drop=True))
+    held, ranks = (
+        held.reset_index(drop=True),
+        learn_ranks(config, folder_of(config), math.ceil(options.graphs / config.shard)),
+    )
+    scores = judge(rlm, held[["space", "text"]].join(ranks(held)))
     rlm.learn_distance(read_shard(config, folder_of(config), 0)["text"].tolist(), validation=held["text"].tolist())
     rlm.save_pretrained(out)
     (out / "README.md").write_text(card(rlm, config, course, scores, options.passes), encoding="utf-8")
@@ -132,18 +136,20 @@ def pretrain(
     settings = replace(training, threads=0)
     name = hashlib.sha256(repr((folder.name, MODELS[size], settings, shards, passes)).encode()).hexdigest()[:12]
     state = STATE / f"{size}-{name}"
+    ranks = learn_ranks(config, folder, shards)
     start = state / "start"  # what a resumed run needs unchanged: tokenizer, scales, first weights
     if not (start / "config.json").is_file():
         first = pd.concat([read_shard(config, folder, index) for index in range(min(LEARN_SHARDS, shards))])
         fresh = RLM(MODELS[size], training, vocabulary=VOCABULARY)
-        fresh.initialise(first["text"].tolist(), first[list(LEARNED)]).save_pretrained(start)
+        fresh.initialise(first["text"].tolist(), ranks(first)).save_pretrained(start)
     rlm = RLM.from_pretrained(start)
     rlm.training = training
     held = read_shard(config, folder, 0, held_out=True)
-    validation = (rlm.encode(held["text"].tolist()), held[list(LEARNED)])
+    validation = (rlm.encode(held["text"].tolist()), ranks(held))
     stream = GraphStream(
         config,
         folder,
+        ranks=ranks,
         tokenizer=start / TOKENIZER_FILE,
         context=rlm.model.context,
         count=shards,
@@ -164,26 +170,28 @@ def pretrain(
 
 
 def judge(rlm: RLM, frame: pd.DataFrame) -> pd.DataFrame:
-    """Loss and rank correlation on the networks of ``frame``, one row per space and target.
+    """Loss and rank correlation on the networks of ``frame`` (ranks of targets), one row per space and target.
 
-    Correlations are NaN where all networks of a space have the same value.
+    Targets that do not vary in a space are left out.
     """
     texts = frame["text"].tolist()
     predicted = rlm.predict(texts).frame()
     losses = pd.DataFrame(digit_losses(rlm, frame), columns=list(rlm.metrics))
     rows = []
-    for space, part in frame.groupby("space"):
+    for space, group in frame.groupby("space"):
         for target in rlm.metrics:
+            part = group[group[target].notna()]
+            if part[target].nunique() < 2:
+                continue
             truth, guess = part[target].to_numpy(), predicted.loc[part.index, target].to_numpy()
-            varied = len(np.unique(truth)) > 1
             rows.append(
                 {
                     "space": space,
                     "target": target,
                     "networks": len(part),
                     "loss": round(float(losses.loc[part.index, target].mean()), 4),
-                    "spearman_rho": round(spearman_rho(truth, guess), 4) if varied else math.nan,
-                    "kendall_tau": round(kendall_tau(truth, guess), 4) if varied else math.nan,
+                    "spearman_rho": round(spearman_rho(truth, guess), 4),
+                    "kendall_tau": round(kendall_tau(truth, guess), 4),
                 }
             )
     return pd.DataFrame(rows)
@@ -191,7 +199,7 @@ def judge(rlm: RLM, frame: pd.DataFrame) -> pd.DataFrame:
 
 @torch.inference_mode()
 def digit_losses(rlm: RLM, frame: pd.DataFrame) -> np.ndarray:
-    """Mean cross-entropy (nats) of the digits of every target of every network, ``(n, m)``."""
+    """Mean cross-entropy (nats) of the digits of every target of every network, ``(n, m)``; 0 where unknown."""
     data = labelled(rlm, rlm.encode(frame["text"].tolist()), frame[list(rlm.metrics)])
     forbidden, found = torch.from_numpy(~data.grammar()), []
     for rows in np.array_split(np.arange(len(frame)), math.ceil(len(frame) / 256)):
@@ -199,7 +207,8 @@ def digit_losses(rlm: RLM, frame: pd.DataFrame) -> np.ndarray:
         alone = torch.zeros(len(rows), len(rlm.metrics), len(rlm.metrics), dtype=torch.bool)
         logits = rlm.network(collate([data.graphs[row] for row in rows]), tokens, alone)
         logits = logits.float().masked_fill(forbidden, -torch.inf)
-        found.append(functional.cross_entropy(logits.movedim(-1, 1), tokens, reduction="none").mean(-1).numpy())
+        entropy = functional.cross_entropy(logits.movedim(-1, 1), tokens, ignore_index=-1, reduction="none")
+        found.append(entropy.mean(-1).numpy())
     return np.concatenate(found)
 
 
@@ -221,7 +230,9 @@ numbers that can be counted on it. It is a start for `nasrlm finetune`: it knows
   spaces ({", ".join(config.spaces)}), as many of each, {config.own_order:.0%} in their own order of lines, the others
   in a random one. No measured label was used. Networks of public benchmarks, their test sets included, may be among the
   graphs; one canonical form in {config.held_out} was kept out for the scores below.
-- Targets: {", ".join(f"`{name}`" for name in rlm.metrics)}; one quantile scale each over all spaces.
+- Targets: {", ".join(f"`{name}`" for name in rlm.metrics)}, each as its rank among the networks of the
+  same space; the zero-cost proxies ({", ".join(config.proxies)}) of narrow, shallow copies, for {config.proxied} of
+  {config.per_space} networks.
 - Command: `{command_of("experiments.pretrain")}`; seed {config.seed}; commit {commit()}; {machine()}.
 - Training: {course.step:,} steps of {rlm.training.batch_size}, smoothed loss {course.loss:.3f}, {course.seconds:.0f} s
   in its last part.

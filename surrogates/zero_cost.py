@@ -109,7 +109,7 @@ def nwot(probe: Probe) -> float:
     with probe.watch("Relu", see), torch.no_grad():
         probe.module(probe.x)
     value = float(torch.linalg.slogdet(kernel).logabsdet)
-    return value if math.isfinite(value) else _NOTHING
+    return value if math.isfinite(value) else NOTHING
 
 
 def synflow(probe: Probe) -> float:
@@ -128,7 +128,7 @@ def synflow(probe: Probe) -> float:
     module.zero_grad()
     module(torch.ones_like(probe.x[:1]).double()).sum().backward()
     total = _total(w * w.grad for w in probe.weights if w.grad is not None)
-    return math.log(total) if total > 0 else _NOTHING
+    return math.log(total) if total > 0 else NOTHING
 
 
 def snip(probe: Probe) -> float:
@@ -153,7 +153,7 @@ def jacov(probe: Probe) -> float:
     assert x.grad is not None
     jacobian = x.grad.flatten(1).double().numpy()
     if not np.all(jacobian.std(axis=1) > 0):
-        return _NOTHING
+        return NOTHING
     values = np.linalg.eigvalsh(np.corrcoef(jacobian)) + 1e-5
     return float(-np.sum(np.log(np.abs(values)) + 1 / np.abs(values)))
 
@@ -188,7 +188,7 @@ def zen(probe: Probe) -> float:
 
 
 #: Score of a network through which nothing flows.
-_NOTHING = -1e9
+NOTHING = -1e9
 
 #: Proxies that run the network.
 PROXIES: dict[str, Callable[[Probe], float]] = {
