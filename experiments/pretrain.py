@@ -66,7 +66,7 @@ def main() -> None:
     elif options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU here; use --device auto or cpu")
     spaces = tuple(options.spaces.split(",")) if options.spaces else StreamConfig().spaces
-    config = StreamConfig(spaces, per_space=options.per_space, seed=options.seed)
+    config = StreamConfig(spaces, per_space=options.per_space, proxied=options.proxied, seed=options.seed)
     training = replace(TRAINING, learning_rate=options.learning_rate, threads=options.threads, seed=options.seed)
     out = options.out or SHIPPED / f"rlm-{options.size}"
     rlm, course = pretrain(
@@ -103,6 +103,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--spaces", default="", help="comma-separated; all sixteen by default")
     parser.add_argument(
         "--per-space", type=int, default=StreamConfig().per_space, help="networks of a space in a shard"
+    )
+    parser.add_argument(
+        "--proxied", type=int, default=StreamConfig().proxied, help="of these, networks whose proxies are computed"
     )
     parser.add_argument("--learning-rate", type=float, default=TRAINING.learning_rate)
     parser.add_argument("--workers", type=int, default=1, help="processes that generate networks; 0 for none")

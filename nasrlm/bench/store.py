@@ -118,7 +118,8 @@ class Store:
         by_table = {protocol.table: protocol for protocol in protocols}
         keys = zip(runs["table"], runs["metric"], runs["n_labels"], runs["seed"], runs["method"], strict=True)
         samples = [self.predictions(by_table[table], *key).resampled.round(5) for table, *key in keys]
-        return runs.assign(settings=[json.dumps(settings) for settings in runs["settings"]], resampled=samples)
+        settings = [json.dumps(settings) for settings in runs["settings"]]
+        return runs.assign(settings=settings, resampled=pd.Series(samples, index=runs.index, dtype=object))
 
     def write_error(self, task: Task, error: str) -> None:
         """Keep why a run failed."""

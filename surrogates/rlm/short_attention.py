@@ -58,7 +58,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 class _SelfAttention(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, qkv: Tensor, heads: int, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         batch, length, size = qkv.shape
         parts = qkv.view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
@@ -72,7 +72,7 @@ class _SelfAttention(torch.autograd.Function):
         return (shares @ v).transpose(1, 2).reshape(batch, length, size // 3)
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         parts, shares = ctx.saved_tensors
         _, batch, heads, length, dim = parts.shape
@@ -86,7 +86,7 @@ class _SelfAttention(torch.autograd.Function):
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = q.contiguous() * (1 / math.sqrt(q.shape[-1])), k.contiguous(), v.contiguous()
         shares = (q @ k.transpose(-2, -1)).add_(mask).softmax(-1)
@@ -94,7 +94,7 @@ class _Attention(torch.autograd.Function):
         return shares @ v
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, shares = ctx.saved_tensors
         found = (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
