@@ -45,7 +45,7 @@ CHOICES: Mapping[str, Sequence[object]] = {
     STEP_FACTOR: (0.5, 1.0, 2.0),
     "start.dropout": (0.0, 0.1, 0.2),
     "start.freeze": ((), ("encoder.embedding",), ("encoder",)),
-    "start.like": ("live_log_macs", ""),
+    "start.like": ("best", ""),
     "training.learning_rate": (3e-4, 1e-3, 2e-3),
     "training.weight_decay": (0.01, 0.05, 0.2),
     "training.smoothing": (0.01, 0.02, 0.05),

@@ -12,7 +12,7 @@ START = "rlm-small"
 FINETUNING: Mapping[str, object] = {
     "start.dropout": 0.1,
     "start.freeze": (),
-    "start.like": "live_log_macs",
+    "start.like": "best",
     "training.learning_rate": 1e-3,
     "training.weight_decay": 0.05,
     "training.smoothing": 0.02,

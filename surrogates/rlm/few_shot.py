@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pandas as pd
+import scipy.stats
 import torch
 from torch import nn
 
 from search_spaces.errors import UnknownNameError, UsageError
 from surrogates.rlm.config import DecodingConfig, TrainingConfig
 from surrogates.rlm.finetuning import add_metrics
-from surrogates.rlm.labelled import Graphs
+from surrogates.rlm.labelled import Graphs, checked_columns
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.rlm import RLM
 from surrogates.rlm.scales import fit_scales
+
+#: ``StartConfig.like``: choose by the labels.
+BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,14 @@ class StartConfig:
         checkpoint: A folder, or the name of a shipped checkpoint.
         dropout: Dropout rate from here on; the pretraining needed none.
         freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
-        like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones. A count that goes
-            with accuracy is nearer to it than nothing.
+        like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones; ``best`` for the
+            one whose predictions order the labels best. What goes with accuracy is nearer to it than nothing.
     """
 
     checkpoint: str
     dropout: float = 0.1
     freeze: tuple[str, ...] = ()
-    like: str = "live_log_macs"
+    like: str = BEST
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "freeze", tuple(self.freeze))
@@ -77,7 +82,8 @@ class FineTunedRLM(RLM):
             UnknownNameError: It has no metric ``StartConfig.like``; or as ``RLM.finetune``.
             UsageError: As ``RLM.finetune``.
         """
-        self._adopt(RLM.from_pretrained(self.start.checkpoint), labels)
+        checked_columns(graphs, labels, validation, metric_weights)
+        self._adopt(RLM.from_pretrained(self.start.checkpoint), graphs, labels)
         self.finetune(
             graphs,
             labels,
@@ -89,16 +95,15 @@ class FineTunedRLM(RLM):
         )
         return self.keep([str(column) for column in labels.columns])
 
-    def _adopt(self, found: RLM, labels: pd.DataFrame) -> None:
+    def _adopt(self, found: RLM, graphs: Graphs, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with a row for every new metric of ``labels``."""
-        if self.start.like and self.start.like not in found.metrics:
-            raise UnknownNameError(f"metric of {self.start.checkpoint}", self.start.like, found.metrics)
         new = [column for column in labels.columns if str(column) not in found.metrics]
+        likes = self._likes(found, graphs, labels[new])
         add_metrics(found.network, len(new), seed=self.training.seed)
-        if self.start.like:
-            with torch.no_grad():
-                rows = found.network.metric_embedding.weight
-                rows[len(found.metrics) :] = rows[found.metrics.index(self.start.like)]
+        with torch.no_grad():
+            rows = found.network.metric_embedding.weight
+            for row, like in enumerate(likes, start=len(found.metrics)):
+                rows[row] = rows[found.metrics.index(like)]
         scales = fit_scales(labels[new], self.value_scale, digits=found.digits) if new else {}
         self.model = replace(found.model, dropout=self.start.dropout)
         self.digits, self.vocabulary = found.digits, found.vocabulary
@@ -108,6 +113,18 @@ class FineTunedRLM(RLM):
         self._reader, self._network, self._known = found.reader, found.network, found._known
         _set_dropout(found.network, self.start.dropout)
 
+    def _likes(self, found: RLM, graphs: Graphs, labels: pd.DataFrame) -> list[str]:
+        """For every column of ``labels`` the metric of ``found`` to start from; empty if none is wanted."""
+        like = self.start.like
+        if not like or labels.empty:
+            return []
+        if like != BEST:
+            if like not in found.metrics:
+                raise UnknownNameError(f"metric of {self.start.checkpoint}", like, [BEST, *found.metrics])
+            return [like] * labels.shape[1]
+        predicted = found.predict(graphs).mean
+        return [_nearest(predicted, values, found.metrics) for values in labels.to_numpy(dtype=float).T]
+
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:
         """An ``FineTunedRLM`` that was fitted is an ``RLM``: read it as one.
@@ -116,6 +133,13 @@ class FineTunedRLM(RLM):
             UsageError: Always.
         """
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
+
+
+def _nearest(predicted: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
+    """The metric whose predictions ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
+    known = np.isfinite(values)
+    taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in predicted.T]
+    return metrics[int(np.argmax(np.nan_to_num(taus, nan=-1.0)))]
 
 
 def _set_dropout(network: RLMNetwork, rate: float) -> None:

@@ -56,6 +56,20 @@ def test_fit_goes_on_from_the_checkpoint_and_forgets_its_metrics(start: Path) ->
     assert apart["live_log_macs"] < 1e-4 < apart[""]
 
 
+def test_a_new_metric_starts_from_what_orders_its_labels_best(start: Path) -> None:
+    few, test = networks(24, 1), networks(30, 2)
+    known = RLM.from_pretrained(start)
+    predicted = known.predict(few).frame()
+    labels = pd.DataFrame({"a": predicted["live_log_macs"] ** 3, "b": predicted["log_params"]})
+    labels.loc[::3, "a"] = np.nan
+    training = replace(QUICK, epochs=1, learning_rate=1e-9)
+    rlm = FineTunedRLM(StartConfig(str(start)), training).fit(few, labels)
+    encoded = known.encode(list(test))
+    for metric, like in {"a": "live_log_macs", "b": "log_params"}.items():
+        before = known.predict_encoded(encoded, [like])[like].mean()
+        assert np.abs(rlm.predict_encoded(encoded, [metric])[metric].mean() - before).max() < 1e-4
+
+
 def test_frozen_modules_stay_and_a_second_fit_begins_anew(start: Path, tmp_path: Path) -> None:
     few = networks(16, 1)
     labels = pd.DataFrame({"score": np.arange(16.0)})
