@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.networks import Networks
 from surrogates.rlm.config import DecodingConfig, TrainingConfig
+from surrogates.rlm.distillation import fresh_networks, pseudo_labels
 from surrogates.rlm.finetuning import add_metrics
 from surrogates.rlm.labelled import Graphs, checked_columns
 from surrogates.rlm.model import RLMNetwork
@@ -31,6 +33,9 @@ class StartConfig:
 
     Attributes:
         checkpoint: A folder, or the name of a shipped checkpoint.
+        pool: Fresh networks of the space to learn pseudo-labels of before the labels
+            (``surrogates.rlm.distillation``); 0 for none. Needs ``Networks``, whose space can be asked for more.
+        pool_epochs: Passes over them, by the learning rate and batches of 64.
         dropout: Dropout rate from here on; the pretraining needed none.
         freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
         like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones; ``best`` for the
@@ -38,11 +43,15 @@ class StartConfig:
     """
 
     checkpoint: str
+    pool: int = 0
+    pool_epochs: int = 8
     dropout: float = 0.1
     freeze: tuple[str, ...] = ()
     like: str = BEST
 
     def __post_init__(self) -> None:
+        if self.pool < 0 or self.pool_epochs < 1:
+            raise UsageError(f"pool is {self.pool} and pool_epochs {self.pool_epochs}; the least are 0 and 1")
         object.__setattr__(self, "freeze", tuple(self.freeze))
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout is {self.dropout}; it must lie in [0, 1)")
@@ -83,7 +92,11 @@ class FineTunedRLM(RLM):
             UsageError: As ``RLM.finetune``.
         """
         checked_columns(graphs, labels, validation, metric_weights)
-        self._adopt(RLM.from_pretrained(self.start.checkpoint), graphs, labels)
+        found = RLM.from_pretrained(self.start.checkpoint)
+        guessed = self._guess(found, graphs, labels)
+        self._adopt(found, graphs, labels)
+        if guessed is not None:
+            self._learn_guessed(*guessed)
         self.finetune(
             graphs,
             labels,
@@ -112,6 +125,27 @@ class FineTunedRLM(RLM):
         self.temperatures = (*found.temperatures, *[1.0] * len(new))
         self._reader, self._network, self._known = found.reader, found.network, found._known
         _set_dropout(found.network, self.start.dropout)
+
+    def _guess(self, found: RLM, graphs: Graphs, labels: pd.DataFrame) -> tuple[Networks, pd.DataFrame] | None:
+        """Fresh networks and their pseudo-labels, if any are wanted and there are any."""
+        if not self.start.pool:
+            return None
+        if not isinstance(graphs, Networks):
+            raise UsageError("StartConfig.pool asks for more networks of the space; give Networks, or pool=0")
+        fresh = fresh_networks(graphs, self.start.pool, seed=self.training.seed)
+        guessed = (
+            pseudo_labels(found, graphs, labels, fresh).dropna(axis=1, how="all") if len(fresh) else pd.DataFrame()
+        )
+        return None if guessed.empty else (fresh, guessed)
+
+    def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame) -> None:
+        """Train on pseudo-labels, which are smooth: no noise, no dropout."""
+        wanted = self.training
+        quiet = replace(wanted, epochs=self.start.pool_epochs, batch_size=64, smoothing=0.0, orders=1, ranking=0.0)
+        _set_dropout(self.network, 0.0)
+        self.finetune(fresh, guessed, training=quiet, freeze=self.start.freeze)
+        _set_dropout(self.network, self.start.dropout)
+        self.training = wanted
 
     def _likes(self, found: RLM, graphs: Graphs, labels: pd.DataFrame) -> list[str]:
         """For every column of ``labels`` the metric of ``found`` to start from; empty if none is wanted."""

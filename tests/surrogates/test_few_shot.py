@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 
 import search_spaces
@@ -17,6 +18,7 @@ from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm.distillation import fresh_networks, pseudo_labels
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 from surrogates.text import linearize
 
@@ -68,6 +70,37 @@ def test_a_new_metric_starts_from_what_orders_its_labels_best(start: Path) -> No
     for metric, like in {"a": "live_log_macs", "b": "log_params"}.items():
         before = known.predict_encoded(encoded, [like])[like].mean()
         assert np.abs(rlm.predict_encoded(encoded, [metric])[metric].mean() - before).max() < 1e-4
+
+
+def test_pseudo_labels_carry_few_labels_further(start: Path) -> None:
+    """The label is what the checkpoint can tell of a network: its live MACs, less the rest of its weights."""
+    few, test = networks(12, 1), networks(60, 2)
+
+    def truth(some: Networks) -> np.ndarray:
+        found = free_targets(some)
+        return (found["live_log_macs"] + found["log_params"]).to_numpy()
+
+    labels = pd.DataFrame({"score": truth(few), "never": np.nan})[["score"]]
+    fresh = fresh_networks(few, 200, seed=0)
+    assert len(set(fresh.architectures)) == 200 and not set(fresh.architectures) & set(few.architectures)
+    known = RLM.from_pretrained(start)
+    guessed = pseudo_labels(known, few, labels.assign(never=np.nan), fresh)
+    assert scipy.stats.spearmanr(guessed["score"], truth(fresh)).statistic > 0.6
+    assert guessed["never"].isna().all()
+    config = StartConfig(str(start), pool=200, pool_epochs=6, dropout=0.0)
+    rlm = FineTunedRLM(config, replace(QUICK, learning_rate=1e-3)).fit(few, labels)
+    assert rlm.metrics == ("score",) and rlm.training.learning_rate == 1e-3
+    assert scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], truth(test)).statistic > 0.6
+    with pytest.raises(UsageError, match="give Networks"):
+        FineTunedRLM(config, QUICK).fit(list(few), labels)
+    with pytest.raises(UsageError, match="pool is -1"):
+        StartConfig(str(start), pool=-1)
+
+
+def test_a_small_space_is_used_up() -> None:
+    space = search_spaces.get("nasbench_macro")
+    known = Networks(space, list(space.enumerate())[:-5])
+    assert len(fresh_networks(known, 5000, seed=0)) <= 5
 
 
 def test_frozen_modules_stay_and_a_second_fit_begins_anew(start: Path, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Pseudo-labels for networks nobody measured: few labels, carried further by what a pretrained model knows for free.
+
+A model pretrained on free targets tells of any network how deep, how large, how trainable it is. A Gaussian process on
+these numbers learns from sixteen labels what a network of half a million weights cannot. It names the labels of fresh
+networks of the same space, thousands of them; the language model learns those first, and then the true ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import pandas as pd
+
+from search_spaces.base import Architecture
+from search_spaces.networks import Networks
+from surrogates.gaussian_process import GaussianProcess, normal_scores
+from surrogates.rlm.labelled import Graphs
+from surrogates.rlm.rlm import RLM
+
+#: Draws after which a space is taken to be used up, for each network asked for.
+_DRAWS = 8
+
+
+def fresh_networks(networks: Networks, count: int, *, seed: int) -> Networks:
+    """Up to ``count`` different networks of the same space, none of ``networks`` itself.
+
+    Args:
+        networks: What is there already.
+        count: How many are wanted; a small space may have fewer.
+        seed: Seed of the draws.
+    """
+    rng, known = np.random.default_rng([seed, 4]), set(networks.architectures)
+    found: dict[Architecture, None] = {}
+    for _ in range(_DRAWS * count):
+        if len(found) == count:
+            break
+        arch = networks.space.sample(rng)
+        if arch not in known:
+            found[arch] = None
+    return Networks(networks.space, list(found))
+
+
+def pseudo_labels(rlm: RLM, graphs: Graphs, labels: pd.DataFrame, fresh: Sequence[onnx.ModelProto]) -> pd.DataFrame:
+    """What the labels of ``fresh`` may be: one row each, the columns of ``labels``; their order counts, not their unit.
+
+    Args:
+        rlm: A pretrained model; all its metrics are read.
+        graphs: ``n`` labelled graphs.
+        labels: ``n`` rows; NaN where not measured. A column with fewer than two labels gets NaN.
+        fresh: Graphs without labels.
+    """
+    read = np.concatenate([rlm.predict(graphs).mean, rlm.predict(fresh).mean])
+    features = normal_scores(read[:, read.std(axis=0) > 0])
+    guessed = {}
+    for name in labels:
+        values = labels[name].to_numpy(dtype=float)
+        known = np.flatnonzero(np.isfinite(values))
+        if len(known) < 2:
+            guessed[str(name)] = np.full(len(fresh), np.nan)
+            continue
+        process = GaussianProcess.fit(features[known], values[known])
+        guessed[str(name)] = process.predict(features[len(graphs) :])
+    return pd.DataFrame(guessed)

@@ -1,0 +1,53 @@
+"""Gaussian process regression: it learns functions, ignores outliers, and picks noise by likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surrogates.gaussian_process import GaussianProcess, normal_scores
+
+
+def sample(n: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 4))
+    return x, np.sin(1.5 * x[:, 0]) + 0.5 * x[:, 1] * x[:, 2] + noise * rng.standard_normal(n)
+
+
+def test_it_learns_a_smooth_function() -> None:
+    (x, y), (there, truth) = sample(200, 0), sample(300, 1)
+    process = GaussianProcess.fit(x, y)
+    assert scipy.stats.spearmanr(process.predict(there), truth).statistic > 0.9
+    assert process.linear < 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.floats(1e-3, 1e3))
+def test_only_the_order_of_labels_counts(seed: int, scale: float) -> None:
+    x, y = sample(20, seed)
+    y = np.round(y, 3)  # so that scaling keeps ties
+    there = sample(10, seed + 1)[0]
+    before = GaussianProcess.fit(x, y).predict(there)
+    np.testing.assert_allclose(GaussianProcess.fit(x, np.exp(y)).predict(there), before)
+    np.testing.assert_allclose(GaussianProcess.fit(x, y * scale + 3).predict(there), before)
+
+
+def test_noisy_labels_get_more_noise() -> None:
+    clean, noisy = (GaussianProcess.fit(*sample(150, 3, noise)) for noise in (0.0, 2.0))
+    assert clean.noise < noisy.noise
+
+
+def test_a_linear_function_is_told_from_few_points() -> None:
+    rng = np.random.default_rng(0)
+    x, there = rng.standard_normal((16, 12)), rng.standard_normal((200, 12))
+    process = GaussianProcess.fit(x, x[:, 0] + x[:, 1])
+    assert process.linear > 0
+    assert scipy.stats.spearmanr(process.predict(there), there[:, 0] + there[:, 1]).statistic > 0.6
+
+
+def test_normal_scores() -> None:
+    np.testing.assert_allclose(normal_scores(np.array([3.0, 1.0, 2.0])), [0.9674, -0.9674, 0.0], atol=1e-4)
+    assert normal_scores(np.ones((4, 2))) == pytest.approx(0.0)
