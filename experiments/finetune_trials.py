@@ -43,10 +43,11 @@ KEYS = ["checkpoint", "arm", "table", "metric", "size", "seed"]
 STEP_FACTOR = "steps"
 CHOICES: Mapping[str, Sequence[object]] = {
     STEP_FACTOR: (0.5, 1.0, 2.0),
+    "start.pool": (0, 1024, 2048, 4096),
     "start.dropout": (0.0, 0.1, 0.2),
     "start.freeze": ((), ("encoder.embedding",), ("encoder",)),
     "start.like": ("best", ""),
-    "training.learning_rate": (3e-4, 1e-3, 2e-3),
+    "training.learning_rate": (1e-4, 3e-4, 1e-3),
     "training.weight_decay": (0.01, 0.05, 0.2),
     "training.smoothing": (0.01, 0.02, 0.05),
     "training.digit_weights": ((1.0,), (1.0, 0.5, 0.1)),

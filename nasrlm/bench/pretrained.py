@@ -10,10 +10,11 @@ import numpy as np
 START = "rlm-small"
 #: Settings for any number of labels.
 FINETUNING: Mapping[str, object] = {
+    "start.pool": 2048,
     "start.dropout": 0.1,
     "start.freeze": (),
     "start.like": "best",
-    "training.learning_rate": 1e-3,
+    "training.learning_rate": 3e-4,
     "training.weight_decay": 0.05,
     "training.smoothing": 0.02,
     "training.digit_weights": (1.0, 0.5, 0.1),
@@ -24,7 +25,7 @@ FINETUNING: Mapping[str, object] = {
     "decoding.readings": 1,
 }
 #: Optimisation steps by number of labels, interpolated in its logarithm.
-STEPS: Mapping[int, int] = {16: 100, 128: 200, 512: 400}
+STEPS: Mapping[int, int] = {16: 50, 128: 200, 512: 800}
 
 
 def finetuning_steps(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:

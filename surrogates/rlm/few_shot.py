@@ -35,7 +35,8 @@ class StartConfig:
         checkpoint: A folder, or the name of a shipped checkpoint.
         pool: Fresh networks of the space to learn pseudo-labels of before the labels
             (``surrogates.rlm.distillation``); 0 for none. Needs ``Networks``, whose space can be asked for more.
-        pool_epochs: Passes over them, by the learning rate and batches of 64.
+        pool_epochs: Passes over them, in batches of 64.
+        pool_rate: Learning rate meanwhile.
         dropout: Dropout rate from here on; the pretraining needed none.
         freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
         like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones; ``best`` for the
@@ -45,6 +46,7 @@ class StartConfig:
     checkpoint: str
     pool: int = 0
     pool_epochs: int = 8
+    pool_rate: float = 1e-3
     dropout: float = 0.1
     freeze: tuple[str, ...] = ()
     like: str = BEST
@@ -132,6 +134,7 @@ class FineTunedRLM(RLM):
             return None
         if not isinstance(graphs, Networks):
             raise UsageError("StartConfig.pool asks for more networks of the space; give Networks, or pool=0")
+        found.decoding = self.decoding
         fresh = fresh_networks(graphs, self.start.pool, seed=self.training.seed)
         guessed = (
             pseudo_labels(found, graphs, labels, fresh).dropna(axis=1, how="all") if len(fresh) else pd.DataFrame()
@@ -141,7 +144,15 @@ class FineTunedRLM(RLM):
     def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame) -> None:
         """Train on pseudo-labels, which are smooth: no noise, no dropout."""
         wanted = self.training
-        quiet = replace(wanted, epochs=self.start.pool_epochs, batch_size=64, smoothing=0.0, orders=1, ranking=0.0)
+        quiet = replace(
+            wanted,
+            epochs=self.start.pool_epochs,
+            batch_size=64,
+            learning_rate=self.start.pool_rate,
+            smoothing=0.0,
+            orders=1,
+            ranking=0.0,
+        )
         _set_dropout(self.network, 0.0)
         self.finetune(fresh, guessed, training=quiet, freeze=self.start.freeze)
         _set_dropout(self.network, self.start.dropout)
