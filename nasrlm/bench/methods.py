@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from nasrlm.bench.pretrained import FINETUNING, START, finetuning_steps
-from nasrlm.bench.settings import FLAN_LIVE, LIVE, RLM_STEPS, SETTINGS
+from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
 from search_spaces.errors import UnknownNameError
@@ -144,7 +144,7 @@ _METHODS = (
     _tuned("gin", "gin", sized=pair_batches, quality=LIVE),
     _tuned("gat", "gat", sized=pair_batches, quality=LIVE),
     _tuned("flan", "flan", sized=pair_batches, quality=FLAN_LIVE),
-    _tuned("flan_zcp", "flan", sized=pair_batches, proxies=True, quality=FLAN_LIVE),
+    _tuned("flan_zcp", "flan", sized=pair_batches, proxies=True, quality=FLAN_ZCP_LIVE),
     _tuned("rlm", "rlm", reads="texts", sized=rlm_steps),
 )
 #: The methods of the project's own tables.

@@ -10,13 +10,24 @@ from collections.abc import Mapping
 
 #: Setting -> value, by method.
 SETTINGS: dict[str, Mapping[str, object]] = {
-    "xgboost_genome": {"config.features": "genome"},
+    "xgboost_genome": {
+        "config.features": "genome",
+        "config.trees": 50,
+        "config.depth": 2,
+        "config.learning_rate": 0.3,
+        "config.members": 8,
+    },
     "xgboost_graph": {"config.features": "graph"},
-    "mlp": {},
+    "mlp": {
+        "training.learning_rate": 3e-4,
+        "training.weight_decay": 1e-3,
+        "training.epochs": 100,
+        "model.hidden": (128, 128),
+    },
     "gcn": {},
     "gin": {},
     "gat": {},
-    "flan": {},
+    "flan": {"training.margin": 0.05, "model.readout": "mean"},
     "flan_zcp": {},
     # The small model and the recipe of experiments/rlm_ablations.py; see ``methods.rlm_steps`` for the epochs.
     "rlm": {
@@ -33,7 +44,8 @@ SETTINGS: dict[str, Mapping[str, object]] = {
 }
 #: Settings of graph networks for metrics that dead operations do not touch; see ``Method.quality``.
 LIVE: Mapping[str, object] = {"reading.dead": "drop"}
-#: The same for FLAN, by experiments/flan_trials.py on NAS-Bench-201.
-FLAN_LIVE: Mapping[str, object] = {**LIVE, "reading.sizes": False, "model.readout": "both"}
+#: The same for FLAN (experiments/flan_trials.py, NAS-Bench-201), and with zero-cost proxies.
+FLAN_LIVE: Mapping[str, object] = {**LIVE, "reading.sizes": False}
+FLAN_ZCP_LIVE: Mapping[str, object] = {**FLAN_LIVE, "model.readout": "both"}
 #: Optimisation steps of a language model from scratch, whatever the number of labels.
 RLM_STEPS = 400
