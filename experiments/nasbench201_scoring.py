@@ -21,13 +21,12 @@ import torch
 
 import search_spaces
 from experiments.nasbench201_split import METRICS
-from experiments.record import RESULTS, write_csv
+from experiments.record import RESULTS, command_of, write_csv
 from surrogates.rlm import RLM
 from surrogates.rlm.decoding import expand
 from surrogates.rlm.inputs import collate
 from surrogates.text import linearize
 
-COMMAND = "python -m experiments.nasbench201_scoring"
 STAGES = ("onnx", "text", "tokens and wiring", "encoder", "decoder", "quantiles")
 #: Models in memory at a time.
 CHUNK = 1024
@@ -65,7 +64,9 @@ def main() -> None:
             print(row, flush=True)
     frame = pd.DataFrame(rows)
     print(frame.groupby("runtime")[["graphs_per_second", "with_emission"]].agg(["median", "min", "max"]))
-    write_csv(RESULTS / "nasbench201" / "scoring.csv", frame, command=COMMAND, seed=0)
+    write_csv(
+        RESULTS / "nasbench201" / "scoring.csv", frame, command=command_of("experiments.nasbench201_scoring"), seed=0
+    )
 
 
 def score(share: tuple[int, int, int, str]) -> dict[str, float]:
