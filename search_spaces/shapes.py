@@ -72,9 +72,8 @@ class BodyRecord:
 
     @cached_property
     def repeated(self) -> tuple[str, ...]:
-        """Names that nodes read more than once, in the order of first use."""
-        reads = Counter(chain.from_iterable(record.names for record in self.nodes))
-        return tuple(name for name, count in reads.items() if count > 1)
+        """Names that are read more than once or returned, in the order of first use."""
+        return tuple(name for name, count in self.uses.items() if count > 1 or name in self.outputs)
 
     @cached_property
     def exact(self) -> set[str]:
@@ -108,7 +107,7 @@ class ShapedBody:
         outputs: Names of the outputs.
         nodes: Nodes in topological order.
         tensors: Every named tensor.
-        shared: Weights that several nodes of this body read; their tensors do not count as ``parameter``.
+        shared: Weights that several nodes of this body read, or that it returns; their tensors do not count as ``parameter``.
         uses: How often each name is read, by nodes or as an output.
     """
 

@@ -5,6 +5,7 @@ What equals its default, and "same" padding, is left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,7 @@ from surrogates.text.literals import float_text
 from surrogates.text.weights import CONVOLUTIONS, input_features
 
 _SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"}
+_SPECIAL = re.compile(r"[^A-Za-z0-9_.,:;/+|= -]")
 _SPATIAL_ATTRIBUTES = {"kernel_shape", "strides", "pads", "dilations", "group"}
 
 
@@ -101,13 +103,13 @@ def _attribute_text(op_type: str, attribute: AttributeProto) -> str:
         case AttributeProto.FLOAT:
             return float_text(attribute.f)
         case AttributeProto.STRING:
-            return repr(attribute.s.decode("utf-8", "backslashreplace"))
+            return _quoted(attribute.s)
         case AttributeProto.INTS:
             return "[" + ",".join(map(str, attribute.ints)) + "]"
         case AttributeProto.FLOATS:
             return "[" + ",".join(map(float_text, attribute.floats)) + "]"
         case AttributeProto.STRINGS:
-            return "[" + ",".join(repr(s.decode("utf-8", "backslashreplace")) for s in attribute.strings) + "]"
+            return "[" + ",".join(map(_quoted, attribute.strings)) + "]"
         case AttributeProto.TENSOR:
             array = numpy_helper.to_array(attribute.t)
             values = ",".join(float_text(v) if array.dtype.kind == "f" else str(int(v)) for v in array.ravel().tolist())
@@ -118,6 +120,16 @@ def _attribute_text(op_type: str, attribute: AttributeProto) -> str:
                 f"attribute {attribute.name!r} of {op_type!r} is a {kind}, which has no text form; "
                 "export the model without control flow (no If, Loop or Scan)"
             )
+
+
+def _quoted(content: bytes) -> str:
+    """A string in single quotes, as a Python literal in which nothing that the text gives a meaning stands bare."""
+    return "'" + _SPECIAL.sub(_escaped, content.decode("utf-8", "backslashreplace")) + "'"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 # --- reading back -----------------------------------------------------------------------------------------------------
@@ -166,7 +178,7 @@ def _read_value(op_type: str, domain: str, name: str, text: str) -> Any:
         dtype = helper.tensor_dtype_to_np_dtype(int(data_type))
         array = np.array([float(v) if dtype.kind == "f" else int(v) for v in values.split(",")], dtype=dtype)
         return numpy_helper.from_array(array.reshape([int(d) for d in shape.split("x") if d]))
-    if text[0] in "'\"" or text.startswith(("['", '["')):
+    if text.startswith(("'", "['")):
         return ast.literal_eval(text)
     floating = kind in (AttributeProto.FLOAT, AttributeProto.FLOATS)
     if text.startswith("["):

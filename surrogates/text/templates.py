@@ -119,7 +119,9 @@ class _BodyReader:
         self.lines: list[_Open] = []
 
     def read(self) -> Instance:
-        for name in self.body.shared:
+        written = {name for node in self.body.nodes for name in node.results}
+        stored = [name for name in self.body.outputs if name not in self.where and name not in written]
+        for name in dict.fromkeys((*self.body.shared, *stored)):  # a returned constant counts like a weight
             self._shared_weight(name, self.body.tensors[name])
         for node in self.body.nodes:
             if node.body is not None:
@@ -142,7 +144,7 @@ class _BodyReader:
 
     def _constant(self, node: ShapedNode) -> None:
         name, tensor = node.results[0], node.outputs[0]
-        if tensor.parameter and self.uses[name] > 1:
+        if (tensor.parameter and self.uses[name] > 1) or name in self.body.outputs:
             self._shared_weight(name, tensor)
         else:
             self.constants[name] = tensor

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import search_spaces
@@ -125,6 +127,37 @@ def test_operators_of_other_vendors_are_spelled() -> None:
     read = [(node.domain, node.op_type, len(node.input)) for node in parse(text).graph.node]
     assert read == [("", "Conv", 2), ("com.vendor", "Swirl", 1), ("", "Conv", 3), ("com.vendor", "Conv", 2)]
     assert linearize(parse(text)) == text
+
+
+@pytest.mark.parametrize("constant", [np.zeros((4, 5), np.float32), np.array([3, 4])])
+@pytest.mark.parametrize("read", [True, False])
+def test_weights_and_constants_may_be_outputs(constant: np.ndarray, read: bool) -> None:
+    read = read and constant.ndim == 2
+    node = helper.make_node("MatMul", ["x", "c"], ["y"]) if read else helper.make_node("Relu", ["x"], ["y"])
+    stored = numpy_helper.from_array(constant, "c")
+    model = _model([node], [stored], x=(TensorProto.FLOAT, [1, 4]), y=(TensorProto.FLOAT, [1, 5 if read else 4]))
+    model.graph.output.append(helper.make_tensor_value_info("c", stored.data_type, constant.shape))
+    onnx.checker.check_model(model, full_check=True)
+    parsed = parse(linearize(model))
+    onnx.checker.check_model(parsed, full_check=True)
+    assert len(parsed.graph.output) == 2 and linearize(parsed) == linearize(model)
+    if constant.dtype == np.float32:  # a returned constant reads like a weight: its value is not written
+        assert signature(parsed) == signature(model)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=12), st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=3))
+@example("it's", ["a", "b"])
+@example("1' y='2", ["x', 'y", '"'])
+@example(" @b <1", ["(", ")|Relu", "\n"])
+def test_any_string_survives(mode: str, names: list[str]) -> None:
+    node = helper.make_node("Swirl", ["x"], ["y"], domain="com.vendor", mode=mode, names=names)
+    model = _model([node], [], x=(TensorProto.FLOAT, [1, 3, 8, 8]), y=(TensorProto.FLOAT, None))
+    model.opset_import.append(helper.make_opsetid("com.vendor", 1))
+    (read,) = parse(linearize(model)).graph.node
+    found = {attribute.name: helper.get_attribute_value(attribute) for attribute in read.attribute}
+    assert found == {"mode": mode.encode(), "names": [name.encode() for name in names]}
+    assert read.op_type == "Swirl" and linearize(parse(linearize(model))) == linearize(model)
 
 
 def test_functions_with_attributes_are_inlined() -> None:
