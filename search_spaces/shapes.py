@@ -107,7 +107,8 @@ class ShapedBody:
         outputs: Names of the outputs.
         nodes: Nodes in topological order.
         tensors: Every named tensor.
-        shared: Weights that several nodes of this body read, or that it returns; their tensors do not count as ``parameter``.
+        shared: Weights that several nodes of this body read, or that it returns; their tensors do not count as
+            ``parameter``.
         uses: How often each name is read, by nodes or as an output.
     """
 

@@ -15,8 +15,8 @@ from surrogates.rlm.config import TrainingConfig
 from surrogates.rlm.labelled import LabelledGraphs
 
 STATE_FILE = "training.pt"
-#: Settings that may change when a fit is resumed: they do not touch its result.
-FREE = ("threads", "checkpoint_minutes")
+#: Settings that may change when a fit is resumed: two do not touch its result, the rate is what a diverging fit needs.
+FREE = ("threads", "checkpoint_minutes", "learning_rate")
 
 
 @dataclass

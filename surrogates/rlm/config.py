@@ -14,6 +14,7 @@ MASKS = ("producers", "consumers", "ancestors", "descendants", "all")
 PRECISIONS = ("auto", "float32", "bfloat16")
 #: Ways to read numbers out, and what may run the encoder while doing so.
 METHODS = ("exact", "sample")
+AGGREGATES = ("auto", "mean", "median")
 ENCODER_RUNTIMES = ("torch", "onnxruntime", "onnxruntime-int8")
 
 
@@ -124,6 +125,9 @@ class DecodingConfig:
         method: ``exact`` expands the leading digits by probability mass and is deterministic; ``sample`` draws.
         beams: Exact mode: prefixes kept before each digit after the first.
         samples: Sampling mode: draws per graph.
+        aggregate: What of the distribution is predicted: its ``mean``, its ``median`` as published, or by scale
+            (``auto``): the mean of quantiles, the median of raw values, whose mean a small chance of a wrong exponent
+            takes anywhere.
         readings: Orders of lines in which each graph is read, its own and random ones of the same network; the
             distributions are averaged. More than 1 needs models, not texts.
         batch_size: Graphs per forward pass.
@@ -139,6 +143,7 @@ class DecodingConfig:
     method: str = "exact"
     beams: tuple[int, ...] = (3, 2)
     samples: int = 64
+    aggregate: str = "auto"
     readings: int = 1
     batch_size: int = 256
     levels: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -148,7 +153,12 @@ class DecodingConfig:
     encoder_runtime: str = "torch"
 
     def __post_init__(self) -> None:
-        choices = {"method": METHODS, "precision": PRECISIONS, "encoder_runtime": ENCODER_RUNTIMES}
+        choices = {
+            "method": METHODS,
+            "aggregate": AGGREGATES,
+            "precision": PRECISIONS,
+            "encoder_runtime": ENCODER_RUNTIMES,
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}; choose from: {', '.join(known)}")

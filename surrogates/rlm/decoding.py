@@ -33,6 +33,11 @@ class Outcomes:
         """Expected value on the scale, ``(b, m)``."""
         return np.asarray((self.values * self.weights).sum(-1))
 
+    def point(self, kind: str, aggregate: str = "auto") -> np.ndarray:
+        """One number for each, ``(b, m)``, on a scale of this kind; see ``DecodingConfig.aggregate``."""
+        median = aggregate == "median" or (aggregate == "auto" and kind == "raw")
+        return self.quantiles((0.5,))[..., 0] if median else self.mean()
+
     def quantiles(self, levels: tuple[float, ...]) -> np.ndarray:
         """Quantiles on the scale, ``(b, m, q)``, interpolated between outcomes."""
         order = np.argsort(self.values, axis=-1)
@@ -167,11 +172,12 @@ def expand(
             values.append(middle)
             weights.append(probability.cpu().numpy())
             break
-        width = min(beams[min(step, len(beams) - 1)], kept * count)
+        undefined = np.isnan(middle).any()  # a number without its exponent: nothing can stand for what is dropped
+        width = kept * count if undefined else min(beams[min(step, len(beams) - 1)], kept * count)
         mass, best = probability.topk(width, dim=-1)
-        values.append(np.nan_to_num(middle))
-        coarse = probability.scatter(-1, best, 0.0).cpu().numpy()
-        weights.append(np.where(np.isnan(middle), 0.0, coarse))
+        if not undefined:
+            values.append(middle)
+            weights.append(probability.scatter(-1, best, 0.0).cpu().numpy())
         prefixes = children.gather(2, best[..., None].expand(rows, m, width, step + 1))
         parents = best // count + torch.arange(m, device=device)[None, :, None] * kept
         state.pick(parents.view(rows, m * width))

@@ -48,7 +48,7 @@ def rank_correlation(network: RLMNetwork, data: LabelledGraphs, accelerator: Acc
 
 @torch.inference_mode()
 def expected_numbers(network: RLMNetwork, data: LabelledGraphs, accelerator: Accelerator) -> np.ndarray:
-    """Expected value of every number on its scale, ``(n, m)``, as ``RLM.predict`` computes it."""
+    """Every number on its scale, ``(n, m)``, as ``RLM.predict`` computes it."""
     groups: dict[NumberFormat, list[int]] = {}
     for column, scale in enumerate(data.scales):
         groups.setdefault(scale.format, []).append(column)
@@ -61,7 +61,7 @@ def expected_numbers(network: RLMNetwork, data: LabelledGraphs, accelerator: Acc
         for number_format, columns in groups.items():
             names = [data.metrics[column] for column in columns]
             outcomes = expand(network, memory, names, number_format, DecodingConfig().beams)
-            expected[np.ix_(rows, columns)] = outcomes.mean()
+            expected[np.ix_(rows, columns)] = outcomes.point(data.scales[columns[0]].kind)
     whole = accelerator.reduce(torch.from_numpy(expected).to(accelerator.device, torch.float32), reduction="sum")
     return np.asarray(whole.cpu().numpy())
 

@@ -82,7 +82,7 @@ class Readout:
                 outcomes = {name: mixture([reading[name] for reading in readings]) for name in names}
                 for column, name in enumerate(names):
                     scale, outcome = self._scale(name), outcomes[name]
-                    mean[part, column] = scale.inverse(outcome.mean()[:, 0])
+                    mean[part, column] = scale.inverse(outcome.point(scale.kind, self.decoding.aggregate)[:, 0])
                     deviation = (scale.inverse(outcome.values[:, 0]) - mean[part, column, None]) ** 2
                     std[part, column] = np.sqrt((deviation * outcome.weights[:, 0]).sum(-1))
                     quantiles[part, column] = scale.inverse(outcome.quantiles(self.decoding.levels)[:, 0])

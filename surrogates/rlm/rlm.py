@@ -259,8 +259,8 @@ class RLM(Surrogate):
     ) -> Prediction:
         """Predict metrics with uncertainty; see ``Surrogate.predict``.
 
-        ``mean`` is the expected value on the metric's scale brought back to its unit (on the quantile scale: the value
-        at the expected quantile, which is less moved by outliers than the expected value).
+        ``mean`` is what ``DecodingConfig.aggregate`` makes of the distribution on the metric's scale, brought back to
+        its unit: the value at the expected quantile, or on the raw scale the median.
         """
         names = self.select(metrics)
         self._check_given(given, len(graphs))

@@ -41,8 +41,10 @@ class Scale:
         """The scale of training ``labels`` (NaN ignored).
 
         Raises:
-            UsageError: No label at all, or an unknown kind.
+            UsageError: No label at all, an infinite one, or an unknown kind.
         """
+        if np.isinf(labels).any():
+            raise UsageError("a label is infinite; give a finite value, or NaN where nothing was measured")
         present = np.sort(np.asarray(labels, dtype=float)[~np.isnan(labels)])
         if not len(present):
             raise UsageError("a metric needs at least one label; drop the column or measure something")
@@ -106,7 +108,7 @@ def fit_scales(labels: pd.DataFrame, kinds: str | Mapping[str, str], *, digits: 
         digits: Digits written.
 
     Raises:
-        UsageError: A metric without labels, or an unknown kind.
+        UsageError: A metric without labels or with an infinite one, or an unknown kind.
     """
     names = [str(column) for column in labels.columns]
     chosen = {name: kinds if isinstance(kinds, str) else kinds.get(name, USUAL) for name in names}

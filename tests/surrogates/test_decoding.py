@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import search_spaces
 from surrogates.numbers import ALPHABET, FloatFormat, FractionFormat, NumberFormat
 from surrogates.rlm import ModelConfig
-from surrogates.rlm.decoding import Outcomes, expand, remember_given, sample
+from surrogates.rlm.decoding import Outcomes, _Hypotheses, expand, remember_given, sample
 from surrogates.rlm.inputs import collate
 from surrogates.rlm.model import Memory, RLMNetwork
 from surrogates.rlm.wired import WiredReader
@@ -110,6 +110,29 @@ def test_logits_outside_the_grammar_are_ignored(texts: list[str]) -> None:
             assert ((drawn.values > 0) & (drawn.values < 1)).all()
             exact = expand(network, memory, [1], number_format, (10, 100), given)
             assert ((exact.values > 0) & (exact.values < 1)).all()
+
+
+def test_no_prefix_is_dropped_before_it_stands_for_a_number(texts: list[str]) -> None:
+    """Chances are those of the decoder's own first tokens, however few beams are kept."""
+    reader = WiredReader.learn(texts, TINY, vocabulary=300)
+    torch.manual_seed(0)
+    network, number_format = RLMNetwork(TINY, reader.encoder(TINY), METRICS, 6).eval(), FloatFormat(3)
+    memory = network.memory(collate(reader.encode(texts, context=TINY.context)))
+    with torch.inference_mode():
+        logits = _Hypotheses(network, memory, None).advance(network.embed(torch.zeros(GRAPHS, 1).long(), None, 0))
+        exact = expand(network, memory, [0], number_format, (1, 1))
+    minus = logits[:, 0, list(number_format.steps[0])].softmax(-1)[:, 1]
+    negative = (exact.weights * (exact.values < 0)).sum(-1)[:, 0]
+    np.testing.assert_allclose(negative, minus, atol=1e-5)
+
+
+def test_points_of_a_distribution() -> None:
+    weights = np.array([[[0.3, 0.45, 0.25]]])
+    outcomes = Outcomes(np.array([[[90.0, 91.0, 9e9]]]), weights)
+    assert 90 < outcomes.point("raw").item() == outcomes.quantiles((0.5,)).item() < 92
+    assert outcomes.point("quantile").item() == outcomes.mean().item() > 1e9
+    assert outcomes.point("quantile", "median").item() == outcomes.point("raw").item()
+    assert outcomes.point("raw", "mean").item() == outcomes.mean().item()
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))

@@ -203,11 +203,21 @@ def test_a_loss_that_is_not_finite_stops(cells: tuple[list[str], pd.DataFrame]) 
         RLM(TINY, TrainingConfig(epochs=3, batch_size=32, learning_rate=1e30, clip=1e30)).fit(texts, labels)
 
 
+@pytest.mark.parametrize("scale", ["quantile", "raw"])
+def test_infinite_labels_are_refused(cells: tuple[list[str], pd.DataFrame], scale: str) -> None:
+    texts, labels = cells
+    broken = labels[["params"]].astype(float).copy()
+    broken.iloc[3, 0] = np.inf
+    with pytest.raises(UsageError, match="infinite"):
+        RLM(TINY, QUICK, value_scale=scale).fit(texts, broken)
+
+
 _CHILD = """
 import sys, pandas as pd
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 data = pd.read_json(sys.argv[1])
-tiny = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
+shape = {"width": 20, "encoder_layers": 1, "decoder_layers": 1, "feed_forward": 32}
+tiny = ModelConfig(**shape, heads=("producers", "all"), dropout=0.1)
 training = TrainingConfig(epochs=30, batch_size=8, threads=1, checkpoint_minutes=0.0)
 rlm = RLM(tiny, training).fit(data.text.tolist(), data[["params"]], checkpoint=sys.argv[2])
 rlm.save_pretrained(sys.argv[3])

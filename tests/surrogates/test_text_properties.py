@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+import search_spaces
 from search_spaces.graph import DATA_INPUTS
 from surrogates.text import linearize, parse
 from surrogates.text.linearize import in_other_orders
@@ -125,6 +126,16 @@ def test_random_graphs_survive_the_text(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(parsed, full_check=True)
     assert signature(parsed) == signature(model)
     assert signature(parse(linearize(model, outlining=False))) == signature(model)
+
+
+@settings(max_examples=48, deadline=None)
+@given(st.sampled_from(search_spaces.names()), st.integers(0, 2**32), st.booleans(), st.booleans())
+def test_networks_of_every_space_survive_the_text(name: str, seed: int, functions: bool, outlining: bool) -> None:
+    space = search_spaces.get(name)
+    model = space.to_onnx(space.sample(np.random.default_rng(seed)), functions=functions)
+    parsed = parse(linearize(model, outlining=outlining))
+    onnx.checker.check_model(parsed, full_check=True)
+    assert signature(parsed) == signature(model)
 
 
 @settings(max_examples=100)

@@ -288,6 +288,8 @@ def test_a_loss_that_is_not_finite_keeps_the_good_state(cells: tuple[list[str], 
     assert all(torch.isfinite(tensor).all() for tensor in state["network"].values())
     assert max(tensor.abs().max() for tensor in state["network"].values()) < 1e6  # from before the leap
     assert sorted(path.name for path in tmp_path.iterdir()) == ["training.pt"]
+    calmer = replace(wild, learning_rate=1e-3, clip=1e30)  # what the message advises
+    assert np.isfinite(RLM(TINY, calmer).fit(texts, labels[["params"]], checkpoint=tmp_path).history["loss"])
 
 
 def test_state_of_other_data_is_not_taken_over(cells: tuple[list[str], pd.DataFrame], tmp_path: Path) -> None:
