@@ -3,12 +3,12 @@
     python -m experiments.tune_baselines --workers 2               # 6 trials of each method; an hour, resumes
     python -m experiments.tune_baselines --methods gcn --trials 2  # a few minutes
 
-A trial is a configuration drawn from the method's declared choices (the first one is what stands in
-``nasrlm/bench/settings.py``), judged by cross-validation *inside* 128 training labels: four folds, the same for all
-methods, drawn with a seed that the benchmark does not report. So no label outside such a budget is looked at, and none
-of a reported draw except where random draws overlap. The score is the mean Kendall tau of the folds over two accuracies
-and a latency. ``results/baseline_trials.csv`` has a row per trial and metric; the winners are printed, to be put into
-``nasrlm/bench/settings.py``.
+A trial is a configuration drawn from the method's declared choices (the first one is ``UNTUNED``), judged by
+cross-validation *inside* 128 training labels: four folds, the same for all methods, drawn with a seed that the benchmark
+does not report. So no label outside such a budget is looked at, and none of a reported draw except where random draws
+overlap. The score is the mean Kendall tau of the folds over two accuracies and a latency. ``results/baseline_trials.csv``
+has a row per trial and metric; the winners are printed, to be put into ``nasrlm/bench/settings.py`` (a test holds them
+against each other).
 """
 
 from __future__ import annotations
@@ -97,6 +97,32 @@ CHOICES: dict[str, Choices] = {
 }
 
 
+#: What trials start from: settings and, for metrics of no device, further ones; the surrogate's defaults where empty.
+UNTUNED: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
+    "xgboost_genome": ({"config.features": "genome"}, {}),
+    "xgboost_graph": ({"config.features": "graph"}, {}),
+    "mlp": ({}, {}),
+    **dict.fromkeys(("gcn", "gin", "gat"), ({}, {"reading.dead": "drop"})),
+    **dict.fromkeys(
+        ("flan", "flan_zcp"), ({}, {"reading.dead": "drop", "reading.sizes": False, "model.readout": "both"})
+    ),
+    "rlm": (
+        {
+            "model.width": 96,
+            "model.encoder_layers": 3,
+            "model.decoder_layers": 2,
+            "model.heads": ("producers", "consumers", "ancestors", "descendants", "all", "all"),
+            "model.feed_forward": 256,
+            "model.dropout": 0.1,
+            "training.learning_rate": 2e-3,
+            "training.threads": 1,
+            "decoding.precision": "auto",
+        },
+        {},
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Trial:
     """One configuration on one metric."""
@@ -141,15 +167,21 @@ def main() -> None:
 
 
 def configuration(method: str, trial: int) -> dict[str, object]:
-    """The settings of a trial: what stands for trial 0, else one choice of each kind at random."""
+    """The settings of a trial: none for trial 0, else one choice of each kind at random."""
     if trial == 0:
         return {}
     rng = np.random.default_rng([SEED, trial, *method.encode()])
     return {key: choices[int(rng.integers(len(choices)))] for key, choices in CHOICES[method].items()}
 
 
+def tried(name: str, changed: Mapping[str, object]) -> Method:
+    """Method ``name`` by the settings of a trial, which go before what it starts from."""
+    settings, quality = UNTUNED[name]
+    return changed_method(replace(find(name), settings=settings, quality=quality), changed)
+
+
 def changed_method(standing: Method, changed: Mapping[str, object]) -> Method:
-    """``standing`` by other settings: those of a trial go before everything that stands."""
+    """``standing`` by other settings, which go before its own."""
     quality = {key.removeprefix(QUALITY): value for key, value in changed.items() if key.startswith(QUALITY)}
     settings = {key: value for key, value in changed.items() if not key.startswith(QUALITY)}
     kept = {key: value for key, value in standing.quality.items() if key not in settings}
@@ -159,7 +191,7 @@ def changed_method(standing: Method, changed: Mapping[str, object]) -> Method:
 def run(trial: Trial) -> dict[str, object]:
     """Cross-validate one configuration."""
     changed = configuration(trial.method, trial.trial)
-    method = changed_method(find(trial.method), changed)
+    method = tried(trial.method, changed)
     begin = time.perf_counter()
     taus = [fold_tau(method, trial.table, trial.metric, fold) for fold in range(FOLDS)]
     return {

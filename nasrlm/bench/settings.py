@@ -21,7 +21,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
     "mlp": {
         "training.weight_decay": 0.1,
         "training.epochs": 200,
-        "training.loss": "mse",
+        "model.dropout": 0.0,
         "model.hidden": (128, 128),
     },
     "gcn": {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import search_spaces
 from experiments import flan_referee, grids, kendall_tau, nds_few_shot, tune_baselines, zero_cost_values
 from nasrlm.bench.inputs import open_table
-from nasrlm.bench.methods import METHODS, configure, find, proxies_of
+from nasrlm.bench.methods import METHODS, Method, configure, find, proxies_of
 from nasrlm.labels.importers.catalogue import importer
 from nasrlm.labels.importers.writing import import_file
 from nasrlm.labels.tables import available
@@ -96,17 +97,48 @@ def test_the_published_protocol_on_official_files(
     assert "failed" not in capsys.readouterr().out
 
 
+def configured(method: Method, size: int, *, of_device: bool) -> dict[str, object]:
+    """All settings of the surrogate that ``method`` makes for ``size`` labels of an accuracy or a latency."""
+    surrogate = registry.create(method.surrogate)
+    chosen = {
+        **method.settings,
+        **(method.sized(size) if method.sized else {}),
+        **({} if of_device else method.quality),
+    }
+    configure(surrogate, chosen, seed=0)
+    configs = {name: config for name, config in vars(surrogate).items() if is_dataclass(config)}
+    return {f"{name}.{key}": value for name, config in configs.items() for key, value in vars_of(config).items()}
+
+
+def vars_of(config: object) -> dict[str, object]:
+    return {field.name: getattr(config, field.name) for field in fields(config)}  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", tune_baselines.CHOICES)
 def test_every_choice_is_a_setting(name: str) -> None:
-    assert set(tune_baselines.CHOICES) == {m for m in METHODS if m in tune_baselines.CHOICES}
+    """And it is in force: neither what stood before nor the number of labels overrules a trial."""
+    assert set(tune_baselines.CHOICES) == set(tune_baselines.UNTUNED) <= set(METHODS)
     for trial in range(8):
         drawn = tune_baselines.configuration(name, trial)
         assert drawn == tune_baselines.configuration(name, trial) and bool(drawn) == (trial > 0)
-        method = tune_baselines.changed_method(find(name), drawn)
-        for chosen in method.settings, method.quality:
-            configure(registry.create(find(name).surrogate), chosen, seed=0)
-        in_force = method.settings | method.quality  # on an accuracy; what stood there before does not overrule a trial
-        assert {key: in_force[key.removeprefix("quality:")] for key in drawn} == drawn
+        method = tune_baselines.tried(name, drawn)
+        for of_device in False, True:
+            found = configured(method, 96, of_device=of_device)
+            for key, value in drawn.items():
+                if not (of_device and key.startswith("quality:")):
+                    assert found[key.removeprefix("quality:")] == value
+
+
+@pytest.mark.parametrize("name", tune_baselines.CHOICES)
+def test_the_benchmark_runs_what_tuning_chose(name: str) -> None:
+    settings, _ = tune_baselines.winners(pd.read_csv(tune_baselines.CSV))[name]
+    for of_device in False, True:
+        chosen = configured(tune_baselines.tried(name, settings), 128, of_device=of_device)
+        assert _plain(configured(find(name), 128, of_device=of_device)) == _plain(chosen)
+
+
+def _plain(settings: dict[str, object]) -> object:
+    return json.loads(json.dumps(settings, default=str))
 
 
 @needs_tables
