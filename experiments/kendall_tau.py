@@ -21,6 +21,7 @@ import pandas as pd
 
 from experiments.grids import GRIDS
 from experiments.record import RESULTS, as_markdown, command_of, provenance
+from nasrlm.bench.inputs import labels_print, table_of
 from nasrlm.bench.methods import METHODS
 from nasrlm.bench.pages import write_results
 from nasrlm.bench.runs import plan, run_tasks
@@ -51,7 +52,8 @@ def main() -> None:
     folder, methods = RUNS / name, options.methods.split(",")
     out = folder if grid == "quick" else RESULTS
     if (known := out / f"{name}.parquet").is_file():
-        print(f"{Store(folder).restore(pd.read_parquet(known), every)} runs taken over from {known}")
+        labels = {(p.table, m): labels_print(table_of(p, folder), m) for p in every for m in p.metrics}
+        print(f"{Store(folder).restore(pd.read_parquet(known), every, labels)} runs taken over from {known}")
     if not options.summary:
         todo = plan(chosen, methods, folder)
         left = run_tasks(
@@ -63,7 +65,7 @@ def main() -> None:
         )
         print(f"{left} runs are left")
     # The page shows everything that was ever run, not the last stretch alone.
-    shown = list(dict.fromkeys([*METHODS, *methods]))
+    shown = list(dict.fromkeys([*METHODS, *methods, *Store(folder).methods(every)]))
     facts = as_markdown(provenance(command_of(MODULE), seed=None))
     left_out = plan(every, shown, folder).left_out
     results = write_results(every, shown, folder, out, name=name, facts=facts, left_out=left_out)

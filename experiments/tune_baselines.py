@@ -4,11 +4,11 @@
     python -m experiments.tune_baselines --methods gcn --trials 2  # a few minutes
 
 A trial is a configuration drawn from the method's declared choices (the first one is ``UNTUNED``), judged by
-cross-validation *inside* 128 training labels: four folds, the same for all methods, drawn with a seed that the benchmark
-does not report. So no label outside such a budget is looked at, and none of a reported draw except where random draws
-overlap. The score is the mean Kendall tau of the folds over two accuracies and a latency. ``results/baseline_trials.csv``
-has a row per trial and metric; the winners are printed, to be put into ``nasrlm/bench/settings.py`` (a test holds them
-against each other).
+cross-validation *inside* 128 training labels: four folds, the same for all methods, drawn with a seed that the
+benchmark does not report. So no label outside such a budget is looked at, and none of a reported draw except where
+random draws overlap. The score is the mean Kendall tau of the folds over two accuracies and a latency.
+``results/baseline_trials.csv`` has a row per trial and metric; the winners are printed, to be put into
+``nasrlm/bench/settings.py`` (a test holds them against each other).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +46,12 @@ def open_table(table: str, labels: str, space: str, metrics: tuple[str, ...], fo
 def table_of(protocol: Protocol, folder: Path) -> LabelTable:
     """``open_table`` by protocol."""
     return open_table(protocol.table, protocol.labels, protocol.space, protocol.metrics, folder)
+
+
+def labels_print(table: LabelTable, metric: str) -> str:
+    """A hash of all labels of ``metric``: runs on other labels are other runs."""
+    values = table.frame[metric].to_numpy(dtype=np.float64)
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:12]
 
 
 def graphs(table: LabelTable, method: Method, rows: np.ndarray, folder: Path) -> Sequence[onnx.ModelProto | str]:

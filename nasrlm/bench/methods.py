@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
@@ -74,6 +75,10 @@ class Method:
         elif given:
             found["config.column"] = given[0]
         return found
+
+    def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
+        """What a run depends on besides its labels: ``chosen``, and the very checkpoint it starts from."""
+        return self.chosen(table, metrics, size) | ({"start": _content_of(self.start)} if self.start else {})
 
     def create(self, table: LabelTable, metrics: Sequence[str], size: int, seed: int) -> Surrogate:
         """A new surrogate for ``size`` labels of ``metrics`` of ``table``.
@@ -168,6 +173,16 @@ def find(name: str) -> Method:
     if name not in registry.names():
         raise UnknownNameError("method", name, {*known, *registry.names()})
     return Method(name, name)
+
+
+@lru_cache(maxsize=8)
+def _content_of(checkpoint: str) -> str:
+    """Name and hash of a checkpoint: another one of the same name gives other runs."""
+    digest = hashlib.sha256()
+    for path in sorted(registry.checkpoint_path(checkpoint).iterdir()):
+        if path.suffix in (".json", ".safetensors"):
+            digest.update(path.name.encode() + path.read_bytes())
+    return f"{checkpoint} {digest.hexdigest()[:12]}"
 
 
 @lru_cache(maxsize=64)

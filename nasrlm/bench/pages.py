@@ -33,6 +33,8 @@ RUN_COLUMNS = [
     "queries_per_second",
     "test_networks",
     "joint",
+    "test_limit",
+    "labels",
 ]
 LEGEND = (
     "Mean Kendall tau over seeds ± half the 95 % t-interval. **Bold** is best; ≈ is not significantly behind: the "

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasrlm.bench.inputs import given, graphs, table_of
+from nasrlm.bench.inputs import given, graphs, labels_print, table_of
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, Task, joint_groups
 from nasrlm.bench.store import Predictions, Store, plain
@@ -80,7 +80,7 @@ def run_tasks(
     open_tasks = [
         task
         for task in todo
-        if not store.done(task, find(task.method).chosen(table_of(task.protocol, folder), task.metrics, task.size))
+        if not store.done(task, find(task.method).identity(table_of(task.protocol, folder), task.metrics, task.size))
     ]
     report(f"{len(todo) - len(open_tasks)} of {len(todo)} tasks are done already")
     started = 0
@@ -166,7 +166,9 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
             "queries_per_second": speed,
             "test_networks": len(truth),
             "joint": len(task.metrics),
-            "settings": plain(method.chosen(table, task.metrics, task.size)),
+            "settings": plain(method.identity(table, task.metrics, task.size)),
+            "test_limit": protocol.test,
+            "labels": labels_print(table, metric),
         }
         if prediction.levels and prediction.levels[0] <= 0.05 and prediction.levels[-1] >= 0.95:
             shares = interval_coverage(truth, prediction.quantiles[:, column], prediction.levels)

@@ -8,7 +8,7 @@ which is written last: a run with it is done. ``<method>.error`` says why a run 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,25 +93,38 @@ class Store:
         replace_file(self._path(task, metric, "json"), lambda beside: beside.write_text(text, encoding="utf-8"))
         self._path(task, metric, "error").unlink(missing_ok=True)
 
-    def restore(self, runs: pd.DataFrame, protocols: Sequence[Protocol]) -> int:
-        """Take over finished runs of another folder, as ``exported`` gives them, that are not here; returns how many.
+    def restore(self, runs: pd.DataFrame, protocols: Sequence[Protocol], labels: Mapping[tuple[str, str], str]) -> int:
+        """Take over finished runs of another folder that are not here; returns how many.
 
-        Their predictions stay behind: no scatter plot can be drawn of them.
+        Runs by another protocol or on other labels are left. Predictions stay behind: no scatter plot can be drawn.
+
+        Args:
+            runs: As ``exported`` gives them; a table of an earlier version is left.
+            protocols: What is to be run.
+            labels: ``labels_print`` of the labels that are here, by table and metric.
         """
         by_table, taken = {protocol.table: protocol for protocol in protocols}, 0
+        if not {"settings", "resampled", "test_limit", "labels"} <= set(runs):
+            return 0
         for row in runs.to_dict(orient="records"):
-            protocol, settings, resampled = by_table.get(row["table"]), row.pop("settings"), row.pop("resampled")
-            if protocol is None:
+            settings, resampled = row.pop("settings"), np.asarray(row.pop("resampled"))
+            protocol, metric = by_table.get(row["table"]), str(row["metric"])
+            if protocol is None or row["labels"] != labels.get((protocol.table, metric)):
                 continue
-            record = {str(name): value for name, value in row.items() if not pd.isna(value)} | {
-                "settings": json.loads(settings)
-            }
-            metric = str(row["metric"])
+            if (row["test_limit"], len(resampled)) != (protocol.test, protocol.resamples):
+                continue
             task = Task(protocol, (metric,), row["method"], int(row["n_labels"]), int(row["seed"]))
             if self.record(task, metric) is None:
-                self.write(task, metric, record, Predictions(np.zeros(0), np.asarray(resampled)))
+                known = {str(name): value for name, value in row.items() if not pd.isna(value)}
+                record = known | {"settings": json.loads(settings)}
+                self.write(task, metric, record, Predictions(np.zeros(0), resampled))
                 taken += 1
         return taken
+
+    def methods(self, protocols: Sequence[Protocol]) -> list[str]:
+        """All methods with a finished run of ``protocols``, sorted."""
+        paths = [path for protocol in protocols for path in (self.folder / protocol.table).glob("*/*/*.json")]
+        return sorted({path.stem for path in paths})
 
     def exported(self, runs: pd.DataFrame, protocols: Sequence[Protocol]) -> pd.DataFrame:
         """``runs`` with all that ``restore`` needs: settings as JSON, and the bootstrap samples of tau."""

@@ -17,7 +17,7 @@ from linear_surrogate import LinearSurrogate
 import search_spaces
 from nasrlm.bench import methods, runs
 from nasrlm.bench.ceiling import noise_ceiling
-from nasrlm.bench.inputs import open_table
+from nasrlm.bench.inputs import labels_print, open_table, table_of
 from nasrlm.bench.methods import Method, configure, find
 from nasrlm.bench.pages import write_results
 from nasrlm.bench.protocol import Protocol, Task, draw, joint_groups
@@ -150,7 +150,9 @@ def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Pa
     run_tasks(plan([protocol], names, there).tasks, there)
     before = write_results([protocol], names, there, there)
     kept = pd.read_parquet(there / "runs.parquet")
-    assert Store(here).restore(kept[kept["n_labels"] == 8], [protocol]) == 4
+    labels = {(protocol.table, m): labels_print(table_of(protocol, there), m) for m in protocol.metrics}
+    assert Store(here).restore(kept[kept["n_labels"] == 8], [protocol], labels) == 4
+    assert Store(here).methods([protocol]) == sorted(names)
     said: list[str] = []
     assert run_tasks(plan([protocol], names, here).tasks, here, report=said.append) == 0
     assert said[0] == "4 of 8 tasks are done already"
@@ -160,7 +162,26 @@ def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Pa
     pd.testing.assert_frame_equal(
         after.summary.set_index(keys)[taus].sort_index(), before.summary.set_index(keys)[taus].sort_index(), atol=1e-4
     )
-    assert Store(here).restore(kept, [protocol]) == 0  # what is here stays
+    assert Store(here).restore(kept, [protocol], labels) == 0  # what is here stays
+    # other labels, another test set, other bootstrap samples, a table of an earlier version: none of it counts
+    fresh = Store(tmp_path / "fresh")
+    assert fresh.restore(kept, [protocol], dict.fromkeys(labels, "other")) == 0
+    assert fresh.restore(kept, [replace(protocol, test=protocol.test + 1)], labels) == 0
+    assert fresh.restore(kept, [replace(protocol, resamples=protocol.resamples + 1)], labels) == 0
+    assert fresh.restore(kept.drop(columns="labels"), [protocol], labels) == 0
+    assert fresh.restore(kept, [protocol], labels) == 8
+
+
+def test_another_checkpoint_of_the_same_name_makes_runs_stale(tmp_path: Path) -> None:
+    from nasrlm.bench.methods import _content_of
+
+    (tmp_path / "config.json").write_text("{}")
+    before = _content_of(str(tmp_path))
+    _content_of.cache_clear()
+    assert _content_of(str(tmp_path)) == before
+    _content_of.cache_clear()
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert _content_of(str(tmp_path)) != before
 
 
 def test_a_failing_method_is_reported_and_the_rest_goes_on(
