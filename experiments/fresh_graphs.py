@@ -10,6 +10,7 @@ settings share the shards. No label is read anywhere.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import multiprocessing
 import os
 import threading
@@ -31,6 +32,7 @@ from nasrlm.bench.runs import pin_threads
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.errors import UsageError
 from search_spaces.registry import BUILT_IN
+from surrogates import small_networks, zero_cost
 from surrogates.free_targets import TARGETS, free_targets
 from surrogates.rlm.inputs import EncodedText
 from surrogates.rlm.wired import WiredReader
@@ -86,9 +88,14 @@ class StreamConfig:
         return self.per_space * len(self.spaces)
 
     def key(self) -> str:
-        """A name for these settings and for what texts and targets are today: other code makes other shards."""
-        probe = make_shard(replace(self, per_space=1), 0, held_out=False)
-        content = repr(sorted(asdict(self).items())) + probe.to_csv(index=False)
+        """A name for these settings and for what texts and targets are today: other code makes other shards.
+
+        Counts and texts are compared by value; proxies, whose last digits depend on the number of threads, by what
+        they are computed with.
+        """
+        probe = make_shard(replace(self, per_space=1, proxied=0), 0, held_out=False)
+        sources = [inspect.getsource(module) for module in (zero_cost, small_networks)] if self.proxied else []
+        content = repr(sorted(asdict(self).items())) + probe.to_csv(index=False) + "".join(sources)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from experiments.fresh_graphs import FOLDER, GraphStream, StreamConfig, learn_ranks, read_shard
+from experiments.fresh_graphs import FOLDER, RANK_SHARDS, GraphStream, StreamConfig, learn_ranks, read_shard
 from experiments.record import RESULTS, command_of, commit, machine, write_csv
 from experiments.train_nasbench201 import MODEL
 from nasrlm.metrics import kendall_tau, spearman_rho
@@ -54,8 +54,8 @@ TRAINING = TrainingConfig(
     seed=0,
 )
 VOCABULARY = 1024
-#: Shards that the tokenizer and the scales are learned from, and shards of held-out networks to judge by.
-LEARN_SHARDS, JUDGE_SHARDS = 2, 1
+#: Shards of held-out networks to judge by.
+JUDGE_SHARDS = 1
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def pretrain(
     ranks = learn_ranks(config, folder, shards)
     start = state / "start"  # what a resumed run needs unchanged: tokenizer, scales, first weights
     if not (start / "config.json").is_file():
-        first = pd.concat([read_shard(config, folder, index) for index in range(min(LEARN_SHARDS, shards))])
+        first = pd.concat([read_shard(config, folder, index) for index in range(min(RANK_SHARDS, shards))])
         fresh = RLM(MODELS[size], training, vocabulary=VOCABULARY)
         fresh.initialise(first["text"].tolist(), ranks(first)).save_pretrained(start)
     rlm = RLM.from_pretrained(start)
@@ -227,7 +227,8 @@ def card(rlm: RLM, config: StreamConfig, course: Streamed, scores: pd.DataFrame,
     return f"""# RLM pretrained on free targets
 
 {state}A regression language model of {size:,} parameters that reads the linearised ONNX graph of a network and writes
-numbers that can be counted on it. It is a start for `nasrlm finetune`: it knows nothing of accuracy or latency.
+what is free to know of it: counts on the graph, and zero-cost proxies of a small copy. It is a start for fitting few
+labels: it knows nothing of accuracy or latency.
 
 - Data: About {seen:,} readings of freshly sampled networks ({passes} pass(es)) of {len(config.spaces)} search
   spaces ({", ".join(config.spaces)}), as many of each, {config.own_order:.0%} in their own order of lines, the others

@@ -30,12 +30,13 @@ class SpaceRanks:
 
     @classmethod
     def learn(cls, frame: pd.DataFrame, targets: Sequence[str]) -> SpaceRanks:
-        """The scales of ``frame``, which has a column ``space`` and one a target (NaN ignored)."""
+        """The scales of ``frame``: a column ``space`` and one a target (unknown and infinite values ignored)."""
         scales = {}
         for space, part in frame.groupby("space"):
             for target in targets:
                 values = part[target].to_numpy(dtype=float)
-                if len(np.unique(values[np.isfinite(values)])) > 1:
+                values = values[np.isfinite(values)]
+                if len(np.unique(values)) > 1:
                     scales[str(space), target] = Scale.fit("quantile", values, digits=3)
         return cls(tuple(t for t in targets if any(name == t for _, name in scales)), scales)
 

@@ -14,6 +14,8 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky
 from scipy.stats import norm, rankdata
 
+from search_spaces.errors import UsageError
+
 #: Grid of settings: length scale, share of the linear kernel, noise variance (of labels of variance 1).
 LENGTHS = (0.5, 1.0, 2.0)
 LINEAR = (0.0, 0.5, 1.0)
@@ -47,7 +49,12 @@ class GaussianProcess:
         Args:
             features: ``(n, d)``, each of about zero mean and unit variance.
             values: ``(n,)``, finite; only their order counts.
+
+        Raises:
+            UsageError: No feature, or no point.
         """
+        if not features.size:
+            raise UsageError(f"a Gaussian process needs points with features, got an array of shape {features.shape}")
         scores = normal_scores(values)
         best: GaussianProcess | None = None
         for length, linear, noise in product(LENGTHS, LINEAR, NOISE):

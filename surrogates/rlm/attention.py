@@ -19,8 +19,8 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
         draws = words.view(torch.int8)[: x.numel()].view(x.shape)
-        kept = torch.ge(draws, dropped - 128, out=torch.empty_like(x, memory_format=torch.contiguous_format))
-        return x * kept.mul_(256 / (256 - dropped))
+        kept = torch.ge(draws, dropped - 128, out=torch.empty(x.shape)).mul_(256 / (256 - dropped))
+        return (x * kept).to(x.dtype)
 
 
 class FeedForward(nn.Sequential):

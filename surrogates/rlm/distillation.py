@@ -7,18 +7,15 @@ networks of the same space, thousands of them; the language model learns those f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import onnx
 import pandas as pd
 
 from search_spaces.base import Architecture
 from search_spaces.networks import Networks
 from surrogates.gaussian_process import GaussianProcess, normal_scores
-from surrogates.rlm.labelled import Graphs
-from surrogates.rlm.rlm import RLM
 
+#: Labels that a process takes; its cost grows with the cube of their number.
+MOST = 2048
 #: Draws after which a space is taken to be used up, for each network asked for.
 _DRAWS = 8
 
@@ -42,24 +39,27 @@ def fresh_networks(networks: Networks, count: int, *, seed: int) -> Networks:
     return Networks(networks.space, list(found))
 
 
-def pseudo_labels(rlm: RLM, graphs: Graphs, labels: pd.DataFrame, fresh: Sequence[onnx.ModelProto]) -> pd.DataFrame:
-    """What the labels of ``fresh`` may be: one row each, the columns of ``labels``; their order counts, not their unit.
+def pseudo_labels(read: np.ndarray, labels: pd.DataFrame, fresh: np.ndarray) -> pd.DataFrame:
+    """What the labels of fresh networks may be: one row each, the columns of ``labels``; their order counts, not unit.
 
     Args:
-        rlm: A pretrained model; all its metrics are read.
-        graphs: ``n`` labelled graphs.
+        read: What a pretrained model reads of ``n`` labelled networks, ``(n, m)``.
         labels: ``n`` rows; NaN where not measured. A column with fewer than two labels gets NaN.
-        fresh: Graphs without labels.
+        fresh: What it reads of ``k`` networks without labels, ``(k, m)``. Numbers that are equal for all networks are
+            left out; the most recent ``MOST`` labels of a column are used.
+
+    Raises:
+        UsageError: It reads the same of all networks.
     """
-    read = np.concatenate([rlm.predict(graphs).mean, rlm.predict(fresh).mean])
-    features = normal_scores(read[:, read.std(axis=0) > 0])
+    both = np.concatenate([read, fresh])
+    features = normal_scores(both[:, both.std(axis=0) > 0])
     guessed = {}
     for name in labels:
         values = labels[name].to_numpy(dtype=float)
-        known = np.flatnonzero(np.isfinite(values))
+        known = np.flatnonzero(np.isfinite(values))[-MOST:]
         if len(known) < 2:
             guessed[str(name)] = np.full(len(fresh), np.nan)
             continue
         process = GaussianProcess.fit(features[known], values[known])
-        guessed[str(name)] = process.predict(features[len(graphs) :])
+        guessed[str(name)] = process.predict(features[len(read) :])
     return pd.DataFrame(guessed)

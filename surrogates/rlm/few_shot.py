@@ -95,10 +95,12 @@ class FineTunedRLM(RLM):
         """
         checked_columns(graphs, labels, validation, metric_weights)
         found = RLM.from_pretrained(self.start.checkpoint)
-        guessed = self._guess(found, graphs, labels)
-        self._adopt(found, graphs, labels)
+        found.decoding = self.decoding
+        read = found.predict(graphs).mean if self.start.pool or self.start.like == BEST else np.zeros((len(graphs), 0))
+        guessed = self._guess(found, graphs, read, labels)
+        self._adopt(found, read, labels)
         if guessed is not None:
-            self._learn_guessed(*guessed)
+            self._learn_guessed(*guessed, progress=progress)
         self.finetune(
             graphs,
             labels,
@@ -110,10 +112,10 @@ class FineTunedRLM(RLM):
         )
         return self.keep([str(column) for column in labels.columns])
 
-    def _adopt(self, found: RLM, graphs: Graphs, labels: pd.DataFrame) -> None:
+    def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with a row for every new metric of ``labels``."""
         new = [column for column in labels.columns if str(column) not in found.metrics]
-        likes = self._likes(found, graphs, labels[new])
+        likes = self._likes(found.metrics, read, labels[new])
         add_metrics(found.network, len(new), seed=self.training.seed)
         with torch.no_grad():
             rows = found.network.metric_embedding.weight
@@ -128,21 +130,22 @@ class FineTunedRLM(RLM):
         self._reader, self._network, self._known = found.reader, found.network, found._known
         _set_dropout(found.network, self.start.dropout)
 
-    def _guess(self, found: RLM, graphs: Graphs, labels: pd.DataFrame) -> tuple[Networks, pd.DataFrame] | None:
+    def _guess(
+        self, found: RLM, graphs: Graphs, read: np.ndarray, labels: pd.DataFrame
+    ) -> tuple[Networks, pd.DataFrame] | None:
         """Fresh networks and their pseudo-labels, if any are wanted and there are any."""
         if not self.start.pool:
             return None
         if not isinstance(graphs, Networks):
             raise UsageError("StartConfig.pool asks for more networks of the space; give Networks, or pool=0")
-        found.decoding = self.decoding
         fresh = fresh_networks(graphs, self.start.pool, seed=self.training.seed)
-        guessed = (
-            pseudo_labels(found, graphs, labels, fresh).dropna(axis=1, how="all") if len(fresh) else pd.DataFrame()
-        )
+        if not len(fresh):
+            return None
+        guessed = pseudo_labels(read, labels, found.predict(fresh).mean).dropna(axis=1, how="all")
         return None if guessed.empty else (fresh, guessed)
 
-    def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame) -> None:
-        """Train on pseudo-labels, which are smooth: no noise, no dropout."""
+    def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame, *, progress: bool) -> None:
+        """Train on pseudo-labels, which are smooth: no noise, no dropout. A killed fit does this again on resuming."""
         wanted = self.training
         quiet = replace(
             wanted,
@@ -154,21 +157,22 @@ class FineTunedRLM(RLM):
             ranking=0.0,
         )
         _set_dropout(self.network, 0.0)
-        self.finetune(fresh, guessed, training=quiet, freeze=self.start.freeze)
-        _set_dropout(self.network, self.start.dropout)
-        self.training = wanted
+        try:
+            self.finetune(fresh, guessed, training=quiet, freeze=self.start.freeze, progress=progress)
+        finally:
+            self.training = wanted
+            _set_dropout(self.network, self.start.dropout)
 
-    def _likes(self, found: RLM, graphs: Graphs, labels: pd.DataFrame) -> list[str]:
-        """For every column of ``labels`` the metric of ``found`` to start from; empty if none is wanted."""
+    def _likes(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> list[str]:
+        """For every column of ``labels`` the metric of the checkpoint to start from; empty if none is wanted."""
         like = self.start.like
         if not like or labels.empty:
             return []
-        if like != BEST:
-            if like not in found.metrics:
-                raise UnknownNameError(f"metric of {self.start.checkpoint}", like, [BEST, *found.metrics])
-            return [like] * labels.shape[1]
-        predicted = found.predict(graphs).mean
-        return [_nearest(predicted, values, found.metrics) for values in labels.to_numpy(dtype=float).T]
+        if like == BEST:
+            return [_nearest(read, values, known) for values in labels.to_numpy(dtype=float).T]
+        if like not in known:
+            raise UnknownNameError(f"metric of {self.start.checkpoint}", like, [BEST, *known])
+        return [like] * labels.shape[1]
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:
@@ -180,10 +184,10 @@ class FineTunedRLM(RLM):
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
 
 
-def _nearest(predicted: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
-    """The metric whose predictions ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
+def _nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
+    """The metric whose predictions ``read`` ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
     known = np.isfinite(values)
-    taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in predicted.T]
+    taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in read.T]
     return metrics[int(np.argmax(np.nan_to_num(taus, nan=-1.0)))]
 
 

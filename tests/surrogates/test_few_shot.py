@@ -14,7 +14,7 @@ import torch
 import search_spaces
 from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_steps
-from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.errors import TrainingError, UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
@@ -73,34 +73,46 @@ def test_a_new_metric_starts_from_what_orders_its_labels_best(start: Path) -> No
 
 
 def test_pseudo_labels_carry_few_labels_further(start: Path) -> None:
-    """The label is what the checkpoint can tell of a network: its live MACs, less the rest of its weights."""
+    """The label is made of what the checkpoint can tell of a network; the labels themselves are not learned here."""
     few, test = networks(12, 1), networks(60, 2)
 
     def truth(some: Networks) -> np.ndarray:
         found = free_targets(some)
-        return (found["live_log_macs"] + found["log_params"]).to_numpy()
+        return -(found["live_log_macs"] + found["log_params"]).to_numpy()  # whatever the start says, it says otherwise
 
-    labels = pd.DataFrame({"score": truth(few), "never": np.nan})[["score"]]
+    labels = pd.DataFrame({"score": truth(few), "never": np.nan})
     fresh = fresh_networks(few, 200, seed=0)
     assert len(set(fresh.architectures)) == 200 and not set(fresh.architectures) & set(few.architectures)
     known = RLM.from_pretrained(start)
-    guessed = pseudo_labels(known, few, labels.assign(never=np.nan), fresh)
+    guessed = pseudo_labels(known.predict(few).mean, labels, known.predict(fresh).mean)
     assert scipy.stats.spearmanr(guessed["score"], truth(fresh)).statistic > 0.6
     assert guessed["never"].isna().all()
-    config = StartConfig(str(start), pool=200, pool_epochs=6, dropout=0.0)
-    rlm = FineTunedRLM(config, replace(QUICK, learning_rate=1e-3)).fit(few, labels)
-    assert rlm.metrics == ("score",) and rlm.training.learning_rate == 1e-3
-    assert scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], truth(test)).statistic > 0.6
+    reached, still = {}, replace(QUICK, epochs=1, learning_rate=1e-9)
+    for pool in 0, 200:
+        config = StartConfig(str(start), pool=pool, pool_epochs=20, pool_rate=1e-2, dropout=0.0, like="")
+        rlm = FineTunedRLM(config, still).fit(few, labels[["score"]])
+        assert rlm.metrics == ("score",) and rlm.training == still
+        reached[pool] = scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], truth(test)).statistic
+    assert reached[0] < -0.5 and reached[200] > reached[0] + 0.6
+
+
+def test_what_a_pool_asks_for(start: Path) -> None:
+    few, labels = networks(12, 1), pd.DataFrame({"score": np.arange(12.0)})
     with pytest.raises(UsageError, match="give Networks"):
-        FineTunedRLM(config, QUICK).fit(list(few), labels)
+        FineTunedRLM(StartConfig(str(start), pool=10), QUICK).fit(list(few), labels)
     with pytest.raises(UsageError, match="pool is -1"):
         StartConfig(str(start), pool=-1)
+    rlm = FineTunedRLM(StartConfig(str(start), pool=20, pool_rate=1e30), replace(QUICK, clip=1e30))
+    with pytest.raises(TrainingError):
+        rlm.fit(few, labels)
+    assert rlm.training.learning_rate == QUICK.learning_rate  # a failed pool leaves the settings as they were
 
 
 def test_a_small_space_is_used_up() -> None:
     space = search_spaces.get("nasbench_macro")
-    known = Networks(space, list(space.enumerate())[:-5])
-    assert len(fresh_networks(known, 5000, seed=0)) <= 5
+    every = list(space.enumerate())
+    found = fresh_networks(Networks(space, every[:-5]), 5000, seed=0)
+    assert set(found.architectures) == set(every[-5:])
 
 
 def test_frozen_modules_stay_and_a_second_fit_begins_anew(start: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search_spaces.errors import UsageError
 from surrogates.gaussian_process import GaussianProcess, normal_scores
 
 
@@ -51,3 +52,8 @@ def test_a_linear_function_is_told_from_few_points() -> None:
 def test_normal_scores() -> None:
     np.testing.assert_allclose(normal_scores(np.array([3.0, 1.0, 2.0])), [0.9674, -0.9674, 0.0], atol=1e-4)
     assert normal_scores(np.ones((4, 2))) == pytest.approx(0.0)
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(UsageError, match="features"):
+        GaussianProcess.fit(np.zeros((5, 0)), np.arange(5.0))
