@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,13 +32,14 @@ import torch
 
 import search_spaces
 from experiments.nasbench201_split import METRICS
-from experiments.record import RESULTS, write_csv
+from experiments.record import RESULTS, commit, write_csv
 from experiments.train_nasbench201 import MODEL
 from surrogates.rlm import RLM, DecodingConfig, TrainingConfig
 from surrogates.text import linearize
 from surrogates.text.tokenizer import Tokenizer
 
-COMMAND = "python -m experiments.engine_speed --regress-lm PATH"
+COMMAND = "python -m experiments.engine_speed"
+PEER = "regress-lm"
 SAMPLES = 32
 PRINTED_CONTEXT = 2048
 VOCABULARY = 512
@@ -58,7 +60,7 @@ def main() -> None:
     """Time all systems and write ``results/engine_speed.csv``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--regress-lm", type=Path, default=None, help="checkout of the peer's repository")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -96,11 +98,26 @@ def main() -> None:
                 "queries_per_second": round(statistics.median(rates), 3),
                 "slowest": round(rates[0], 3),
                 "fastest": round(rates[-1], 3),
+                "revision": revision(options.regress_lm) if system.name == PEER else commit(),
             }
         )
     frame = pd.DataFrame(rows)
     print(frame.to_string(index=False))
-    write_csv(RESULTS / "engine_speed.csv", frame, command=COMMAND, seed=0)
+    words = ["--regress-lm PATH"] if options.regress_lm else []
+    words += [
+        f"--{name} {value}"
+        for name in ("rounds", "threads")
+        if (value := vars(options)[name]) != parser.get_default(name)
+    ]
+    write_csv(RESULTS / "engine_speed.csv", frame, command=" ".join([COMMAND, *words]), seed=0)
+
+
+def revision(checkout: Path) -> str:
+    """The commit of a checkout."""
+    run = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=checkout, check=False
+    )
+    return run.stdout.strip() or "unknown"
 
 
 def own_systems(fresh: Iterator[list[onnx.ModelProto]], texts: list[str]) -> list[System]:
@@ -182,7 +199,7 @@ def peer_system(label: str, queries: list[str], corpus: list[str], context: int,
     model, size = best
     inputs = [core.ExampleInput(x=text) for text in queries]
     return System(
-        "regress-lm",
+        PEER,
         label,
         size,
         SAMPLES,

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 
 import search_spaces
-from experiments.record import RESULTS, write_csv
+from experiments.record import RESULTS, command_of, write_csv
 from surrogates.text import linearize
 from surrogates.text.tokenizer import Tokenizer
 
-COMMAND = "python -m experiments.text_length"
 PUBLISHED = {
     "nasbench101": 4100,
     "nasbench201": 3400,
@@ -65,7 +64,7 @@ def main() -> None:
     frame = pd.DataFrame(rows)
     frame["published"] = frame["published"].astype("Int64")
     print(f"vocabulary {len(tokenizer)}\n{frame.to_string(index=False)}")
-    write_csv(RESULTS / "text_length.csv", frame, command=COMMAND, seed=0)
+    write_csv(RESULTS / "text_length.csv", frame, command=command_of("experiments.text_length"), seed=0)
 
 
 if __name__ == "__main__":

@@ -101,8 +101,8 @@ def rlm_steps(size: int) -> Settings:
 def pair_batches(size: int) -> Settings:
     """Batch size of networks that learn from the pairs of a batch.
 
-    8 as in FLAN's recipe with few labels; with more, larger batches order as well (``results/flan_referee_trials.csv``)
-    in a fraction of the time.
+    8 as in FLAN's recipe with few labels; with more, larger batches order as well in a fraction of the time
+    (``experiments/flan_trials.py``, ``results/flan_referee_trials.csv``).
     """
     return {"training.batch_size": 8 if size < 64 else 16 if size < 256 else 32}
 
