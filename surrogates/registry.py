@@ -21,6 +21,7 @@ ENTRY_POINT_GROUP = "nasrlm.surrogates"
 BUILT_IN = {
     "rlm": "surrogates.rlm:RLM",
     "xgboost": "surrogates.tabular:XGBoostSurrogate",
+    "gp": "surrogates.gp:GPSurrogate",
     "mlp": "surrogates.mlp:MLP",
     "gcn": "surrogates.gnn.gcn:GCN",
     "gin": "surrogates.gnn.gin:GIN",

@@ -142,6 +142,8 @@ _METHODS = (
     Method("flops", "flops", optional="macs"),
     Method("params", "params", optional="params"),
     *(Method(name, name, column=f"zcp_{name}") for name in PROXIES),
+    Method("gp", "gp"),
+    Method("gp_zcp", "gp", proxies=True),
     _tuned("xgboost_genome", "xgboost"),
     _tuned("xgboost_graph", "xgboost"),
     _tuned("mlp", "mlp", sized=pair_batches),

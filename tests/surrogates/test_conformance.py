@@ -16,6 +16,7 @@ from surrogates.gnn.gat import GAT
 from surrogates.gnn.gcn import GCN
 from surrogates.gnn.gin import GIN
 from surrogates.gnn.training import TrainingConfig
+from surrogates.gp import GPSurrogate
 from surrogates.mlp import MLP
 from surrogates.rlm import RLM, ModelConfig
 from surrogates.rlm import TrainingConfig as RLMTrainingConfig
@@ -60,6 +61,11 @@ class TestFLAN(SurrogateTestCase):
 class TestMLP(SurrogateTestCase):
     def create(self, *, seed: int = 0) -> Surrogate:
         return MLP(training=quick(seed))
+
+
+class TestGP(SurrogateTestCase):
+    def create(self, *, seed: int = 0) -> Surrogate:
+        return GPSurrogate()
 
 
 class TestXGBoost(SurrogateTestCase):

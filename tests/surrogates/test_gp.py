@@ -1,0 +1,51 @@
+"""The Gaussian process baseline: learns from few labels what counts say, reads known columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+import search_spaces
+from search_spaces.errors import UsageError
+from search_spaces.networks import Networks
+from surrogates.free_targets import free_targets
+from surrogates.gp import GPConfig, GPSurrogate
+
+SPACE = search_spaces.get("nasbench201")
+
+
+def networks(count: int, seed: int) -> Networks:
+    rng = np.random.default_rng(seed)
+    return Networks(SPACE, [SPACE.sample(rng) for _ in range(count)])
+
+
+def test_few_labels_are_enough_for_what_counts_say() -> None:
+    few, test = networks(24, 0), networks(100, 1)
+    known, truth = free_targets(few), free_targets(test)
+    labels = pd.DataFrame({"a": known["live_log_macs"] + 0.3 * known["live_depth"], "b": -known["live_pools"]})
+    labels.loc[::4, "b"] = np.nan
+    surrogate = GPSurrogate().fit(few, labels)
+    found = surrogate.predict(test).frame()
+    assert scipy.stats.spearmanr(found["a"], truth["live_log_macs"] + 0.3 * truth["live_depth"]).statistic > 0.9
+    assert scipy.stats.spearmanr(found["b"], -truth["live_pools"]).statistic > 0.7
+    assert found["a"].between(labels["a"].min() - 5, labels["a"].max() + 5).all()  # in the unit of the labels
+
+
+def test_known_columns_are_read() -> None:
+    few, test, rng = networks(40, 0), networks(100, 1), np.random.default_rng(0)
+    hint, hint_there = rng.random(40), rng.random(100)
+    labels = pd.DataFrame({"score": hint, "zcp_hint": hint})
+    surrogate = GPSurrogate(GPConfig(inputs=("zcp_hint",))).fit(few, labels)
+    assert surrogate.metrics == ("score",)
+    given = pd.DataFrame({"zcp_hint": hint_there})
+    assert scipy.stats.spearmanr(surrogate.predict(test, given=given).mean[:, 0], hint_there).statistic > 0.8
+    with pytest.raises(UsageError, match="zcp_hint"):
+        surrogate.predict(test)
+
+
+def test_networks_that_look_the_same_are_refused() -> None:
+    same = Networks(SPACE, networks(1, 0).architectures * 4)
+    with pytest.raises(UsageError, match="features"):
+        GPSurrogate().fit(same, pd.DataFrame({"a": range(4)}))
