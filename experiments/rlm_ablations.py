@@ -28,7 +28,7 @@ from experiments.train_nasbench201 import MODEL
 from nasrlm.labels.tables import LabelTable, load_table
 from nasrlm.metrics import kendall_tau, spearman_rho
 from search_spaces.base import Architecture
-from surrogates.rlm import RLM, ModelConfig, TrainingConfig
+from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.text import linearize
 
 COMMAND = "python -m experiments.rlm_ablations"
@@ -39,12 +39,13 @@ STEPS = 400
 
 
 class Arm(NamedTuple):
-    """A model, how it writes values, and the arithmetic it is trained in."""
+    """A model, how it writes values and what is read off their distribution, the arithmetic it is trained in."""
 
     model: ModelConfig
     value_scale: str = "quantile"
     digits: int = 3
     precision: str = "auto"
+    aggregate: str = "auto"
 
 
 ARMS = {
@@ -55,7 +56,8 @@ ARMS = {
     "one_free": Arm(replace(MODEL, heads=(*MODEL.heads[:4], "producers", "all"))),
     "two_layers": Arm(replace(MODEL, encoder_layers=2)),
     "five_layers": Arm(replace(MODEL, encoder_layers=5)),
-    "raw": Arm(MODEL, "raw", 4),
+    "median": Arm(MODEL, aggregate="median"),
+    "raw": Arm(MODEL, "raw", 4),  # the median, too: see DecodingConfig.aggregate
     "float32": Arm(MODEL, precision="float32"),
 }
 
@@ -106,7 +108,8 @@ def run(arm: Arm, table: LabelTable, train: np.ndarray, test: np.ndarray, seed: 
     epochs = max(1, round(STEPS * batch / len(train)))
     training = TrainingConfig(epochs=epochs, batch_size=batch, threads=1, seed=seed, learning_rate=2e-3)
     training = replace(training, precision=arm.precision)
-    rlm = RLM(arm.model, training, value_scale=arm.value_scale, digits=arm.digits)
+    decoding = DecodingConfig(aggregate=arm.aggregate)
+    rlm = RLM(arm.model, training, decoding, value_scale=arm.value_scale, digits=arm.digits)
     labels = table.frame.iloc[train][[METRIC]].reset_index(drop=True)
     rlm.fit(_texts(table, train), labels)
     predicted = rlm.predict(_texts(table, test)).mean[:, 0]
