@@ -27,7 +27,7 @@ import pandas as pd
 
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import given, graphs, table_of
-from nasrlm.bench.methods import Method, find
+from nasrlm.bench.methods import Method, find, flan_sizes, pair_batches
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
 from nasrlm.metrics import kendall_tau
@@ -177,7 +177,9 @@ def configuration(method: str, trial: int) -> dict[str, object]:
 def tried(name: str, changed: Mapping[str, object]) -> Method:
     """Method ``name`` by the settings of a trial, which go before what it starts from."""
     settings, quality = UNTUNED[name]
-    return changed_method(replace(find(name), settings=settings, quality=quality), changed)
+    standing = find(name)
+    sized = pair_batches if standing.sized is flan_sizes else standing.sized  # which came after tuning
+    return changed_method(replace(standing, settings=settings, quality=quality, sized=sized), changed)
 
 
 def changed_method(standing: Method, changed: Mapping[str, object]) -> Method:
