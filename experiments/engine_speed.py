@@ -62,13 +62,16 @@ def main() -> None:
     parser.add_argument("--regress-lm", type=Path, default=None, help="checkout of the peer's repository")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--device", default="cpu", help="where this engine computes, e.g. cuda; the peer stays on the CPU"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     space, rng = search_spaces.get("nasbench201"), np.random.default_rng(0)
     texts = [linearize(space.to_onnx(space.sample(rng))) for _ in range(256)]
     # graphs that no earlier round has seen: nothing of them is in a cache
     fresh = iter([[space.to_onnx(space.sample(rng)) for _ in range(256)] for _ in range(2 * options.rounds + 2)])
-    systems = own_systems(fresh, texts)
+    systems = own_systems(fresh, texts, options.device)
     if options.regress_lm is not None:
         sys.path.insert(0, str(options.regress_lm))
         printed = [onnx.printer.to_text(space.to_onnx(space.sample(rng), functions=False)) for _ in range(32)]
@@ -120,18 +123,19 @@ def revision(checkout: Path) -> str:
     return run.stdout.strip() or "unknown"
 
 
-def own_systems(fresh: Iterator[list[onnx.ModelProto]], texts: list[str]) -> list[System]:
+def own_systems(fresh: Iterator[list[onnx.ModelProto]], texts: list[str], device: str) -> list[System]:
     """This engine: raw numbers and quantile digits, sampling and exact, from text and from ONNX.
 
     Args:
         fresh: New models for every call that starts from ONNX, as many as there are texts.
         texts: Texts for all other calls.
+        device: Where the network is.
     """
     labels = pd.DataFrame(np.random.default_rng(0).uniform(1, 99, (32, len(METRICS))), columns=list(METRICS))
     systems = []
     for scale, digits in (("raw", 4), ("quantile", 3)):
         rlm = RLM(MODEL, TrainingConfig(epochs=1), value_scale=scale, digits=digits, vocabulary=VOCABULARY)
-        rlm.fit(texts[:32], labels)
+        rlm.fit(texts[:32], labels).to(device)
         size = sum(parameter.numel() for parameter in rlm.network.parameters())
         for method in ("sample", "exact"):
             decoding = DecodingConfig(method=method, samples=SAMPLES)
