@@ -109,7 +109,7 @@ def main() -> None:
     words = ["--regress-lm PATH"] if options.regress_lm else []
     words += [
         f"--{name} {value}"
-        for name in ("rounds", "threads")
+        for name in ("rounds", "threads", "device")
         if (value := vars(options)[name]) != parser.get_default(name)
     ]
     write_csv(RESULTS / "engine_speed.csv", frame, command=" ".join([COMMAND, *words]), seed=0)
