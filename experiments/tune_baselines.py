@@ -101,7 +101,7 @@ CHOICES: dict[str, Choices] = {
 UNTUNED: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
     "xgboost_genome": ({"config.features": "genome"}, {}),
     "xgboost_graph": ({"config.features": "graph"}, {}),
-    "mlp": ({}, {}),
+    "mlp": ({"model.cut": True}, {}),
     **dict.fromkeys(("gcn", "gin", "gat"), ({}, {"reading.dead": "drop"})),
     **dict.fromkeys(
         ("flan", "flan_zcp"), ({}, {"reading.dead": "drop", "reading.sizes": False, "model.readout": "both"})

@@ -21,10 +21,12 @@ class MLPConfig:
     Attributes:
         hidden: Sizes of the hidden layers.
         dropout: Dropout rate after each of them.
+        cut: Of a graph with more nodes than any training graph read the first ones, instead of refusing it.
     """
 
     hidden: tuple[int, ...] = (200, 200, 200)
     dropout: float = 0.1
+    cut: bool = False
 
     def build(self, sizes: Sizes) -> nn.Module:
         """A new network."""
@@ -35,12 +37,12 @@ class MLPNetwork(nn.Module):
     """Reads a fixed number of nodes: that of the largest training graph.
 
     Raises:
-        UsageError: A graph has more nodes.
+        UsageError: A graph has more nodes, and ``MLPConfig.cut`` is off.
     """
 
     def __init__(self, config: MLPConfig, sizes: Sizes) -> None:
         super().__init__()
-        self.nodes, self.words = sizes.nodes, sizes.words - UNKNOWN
+        self.cut, self.nodes, self.words = config.cut, sizes.nodes, sizes.words - UNKNOWN
         flat = sizes.nodes * (sizes.nodes + self.words + sizes.features) + sizes.inputs
         widths = (flat, *config.hidden)
         layers: list[nn.Module] = []
@@ -50,10 +52,14 @@ class MLPNetwork(nn.Module):
 
     def forward(self, batch: GraphBatch) -> Tensor:
         """Scores ``(b, m)``."""
-        if batch.operations.shape[1] > self.nodes and bool((batch.operations[:, self.nodes :] != PADDING).any()):
+        if (
+            not self.cut
+            and batch.operations.shape[1] > self.nodes
+            and bool((batch.operations[:, self.nodes :] != PADDING).any())
+        ):
             raise UsageError(
                 f"a graph has more than the {self.nodes} nodes of the largest training graph, and a perceptron reads a "
-                "fixed number; train on larger graphs, or use a graph network (gcn, gin, gat, flan)"
+                "fixed number; train on larger graphs, set MLPConfig(cut=True), or use gcn, gin, gat or flan"
             )
         operations = batch.operations[:, : self.nodes]
         parts = [

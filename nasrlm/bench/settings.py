@@ -23,6 +23,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
         "training.epochs": 200,
         "model.dropout": 0.0,
         "model.hidden": (128, 128),
+        "model.cut": True,
     },
     "gcn": {},
     "gin": {},

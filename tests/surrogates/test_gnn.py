@@ -25,7 +25,7 @@ from surrogates.gnn.graph_data import RawGraph, base_name, read
 from surrogates.gnn.layers import Sizes
 from surrogates.gnn.surrogate import GraphSurrogate, Settings
 from surrogates.gnn.training import TrainingConfig, fit_network, pairwise_hinge
-from surrogates.mlp import MLP
+from surrogates.mlp import MLP, MLPConfig
 from surrogates.monotone import MonotoneMap
 
 pytest.importorskip("torch_geometric", reason="the graph baselines need the extra 'gnn'")
@@ -241,7 +241,7 @@ def test_known_values_are_read_when_asked_for() -> None:
         GCN(training=training).fit(train, convolutions(train))
 
 
-def test_perceptrons_refuse_larger_graphs() -> None:
+def test_perceptrons_refuse_larger_graphs_or_cut_them() -> None:
     space = NASBench101(channels=8, stacks=1, cells=1, input_size=8)
     rng = np.random.default_rng(0)
     nets = Networks(space, [space.sample(rng) for _ in range(60)])
@@ -252,6 +252,10 @@ def test_perceptrons_refuse_larger_graphs() -> None:
     surrogate = MLP(training=TrainingConfig(epochs=1)).fit(train, pd.DataFrame({"a_test": range(len(small))}))
     with pytest.raises(UsageError, match="nodes of the largest training graph"):
         surrogate.predict(Networks(space, [nets.architectures[large[0]]]))
+    cutting = MLP(MLPConfig(cut=True), TrainingConfig(epochs=1)).fit(train, pd.DataFrame({"a_test": range(len(small))}))
+    mean = cutting.predict(Networks(space, [nets.architectures[k] for k in (large[0], small[0])])).mean[:, 0]
+    assert np.isfinite(mean).all()
+    assert mean[1] == pytest.approx(cutting.predict(train).mean[0, 0], rel=1e-5)  # beside a larger graph as alone
 
 
 _values = st.lists(
