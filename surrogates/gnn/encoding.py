@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -31,11 +33,13 @@ class ReadingConfig:
         sizes: Give every node its channels, resolution, parameters, MACs and calls besides its operation.
         dead: ``keep`` reads operations that carry zeros only or do not reach the output, as a device runs them;
             ``drop`` leaves them out, for they do not touch the accuracy.
+        fuse: Of a whole network, read an operator with the normalisation and activation after it as one node.
     """
 
     graph: Literal["cell", "full"] = "cell"
     sizes: bool = True
     dead: Literal["keep", "drop"] = "keep"
+    fuse: bool = True
 
     def __post_init__(self) -> None:
         if self.graph not in ("cell", "full"):
@@ -177,14 +181,15 @@ class Encoder:
         """The graphs that are read of a network."""
         drop = self.config.dead == "drop"
         if not self.cells:
-            return tuple(part.without(dict.fromkeys(part.dead, ())) for part in reading) if drop else reading
+            parts = tuple(map(fused, reading)) if self.config.fuse else reading
+            return tuple(part.without(dict.fromkeys(part.dead, ())) if drop else part for part in parts)
         cells = {part.name: part for part in reading}
         if missing := [name for name in self.cells if name not in cells]:
             raise UsageError(
                 f"this surrogate reads the cells {', '.join(self.cells)}, and a network has no {', '.join(missing)}; "
                 "fit on networks of its space, or read whole networks by ReadingConfig(graph='full')"
             )
-        parts = [dissolve(cells[name], self.entry) if self.entry else cells[name] for name in self.cells]
+        parts = tuple(dissolve(cells[name], self.entry) if self.entry else cells[name] for name in self.cells)
         return tuple(part.without(dict.fromkeys(part.dead, ())) if drop else part for part in parts)
 
     def _graph(self, reading: Parts) -> tuple[RawGraph, list[int]]:
@@ -212,6 +217,28 @@ def dissolve(graph: RawGraph, operation: str) -> RawGraph:
         if name == operation and feeding.get(k) and set(feeding[k]) <= inputs
     }
     return graph.without(gone)
+
+
+@lru_cache(maxsize=1 << 16)
+def fused(graph: RawGraph) -> RawGraph:
+    """``graph`` with every elementwise node merged into the node before it, where nothing else reads that one.
+
+    The merged node writes what the last of them writes, and has the parameters and MACs of all.
+    """
+    reads = Counter(source for source, _ in graph.edges)
+    before = {target: source for source, target in graph.edges if target in set(graph.elementwise)}
+    operations, sizes = list(graph.operations), [list(row) for row in graph.sizes]
+    first: dict[int, int] = {}  # of a merged node, the one that it became part of
+    for node in graph.elementwise:  # in topological order
+        source = before[node]
+        if reads[source] > 1 or graph.operations[source].startswith(INPUT):
+            continue
+        into = first[node] = first.get(source, source)
+        operations[into] += f"+{operations[node]}"
+        sizes[into][:2] = sizes[node][:2]
+        sizes[into][2:4] = np.log1p(np.expm1(sizes[into][2:4]) + np.expm1(sizes[node][2:4])).tolist()
+    merged = replace(graph, operations=tuple(operations), sizes=tuple(map(tuple, sizes)))
+    return merged.without({node: (into,) for node, into in first.items()})
 
 
 def varying_cells(readings: Sequence[Parts]) -> tuple[str, ...]:

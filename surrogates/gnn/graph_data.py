@@ -28,6 +28,10 @@ from surrogates.sources import Source, sources
 MERGES = frozenset({"Add", "Sum", "Concat"})
 #: Blocks of these operators only fit shapes to one another: they dissolve too.
 PLUMBING = frozenset({"Pad", "Slice", "Constant"})
+#: Operators that change a tensor number by number, each on its own.
+ELEMENTWISE = frozenset(
+    {"BatchNormalization", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu", "Sigmoid"}
+)
 INPUT, OUTPUT = "input", "output"
 Kind = Literal["cells", "full"]
 #: Sizes of a node: log channels, log resolution, log parameters, log MACs, log calls of its cell.
@@ -48,6 +52,7 @@ class RawGraph:
         edges: (source, target) of each wire, sorted.
         sizes: ``SIZES`` numbers a node.
         zeros: Nodes that write zeros whatever they read: they multiply by a constant 0.
+        elementwise: Nodes that normalise or activate what one other node writes.
     """
 
     name: str
@@ -55,6 +60,7 @@ class RawGraph:
     edges: tuple[tuple[int, int], ...]
     sizes: tuple[tuple[float, ...], ...]
     zeros: tuple[int, ...] = ()
+    elementwise: tuple[int, ...] = ()
 
     @property
     def wiring(self) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
@@ -90,6 +96,7 @@ class RawGraph:
             tuple(sorted(edges)),
             tuple(self.sizes[k] for k in place),
             tuple(place[k] for k in self.zeros if k in place),
+            tuple(place[k] for k in self.elementwise if k in place),
         )
 
 
@@ -153,6 +160,7 @@ class _Builder:
         self.operations, self.sizes = [OUTPUT], [(0.0,) * SIZES]
         self.edges: set[tuple[int, int]] = set()
         self.zeros: list[int] = []
+        self.elementwise: list[int] = []
 
     def inputs(self, body: ShapedBody) -> dict[str, frozenset[int]]:
         """Add the data inputs of ``body``; the nodes that each name stands for."""
@@ -190,6 +198,8 @@ class _Builder:
                 added = self.add(_operation(node), node.outputs[0], parameters, node_macs(node), sorted(sources))
                 if _is_zero(node):
                     self.zeros.append(added)
+                elif len(sources) == 1 and _is_elementwise(node):
+                    self.elementwise.append(added)
                 written = [frozenset({added})] * len(node.results)
             known.update(zip(node.results, written, strict=True))
         return known
@@ -199,8 +209,14 @@ class _Builder:
         self.edges.update((source, 0) for name in body.outputs for source in known[name])
 
     def graph(self) -> RawGraph:
-        edges, zeros = tuple(sorted(self.edges)), tuple(self.zeros)
-        return RawGraph(self.name, tuple(self.operations), edges, tuple(self.sizes), zeros)
+        return RawGraph(
+            self.name,
+            tuple(self.operations),
+            tuple(sorted(self.edges)),
+            tuple(self.sizes),
+            tuple(self.zeros),
+            tuple(self.elementwise),
+        )
 
 
 @lru_cache(maxsize=1 << 14)
@@ -220,6 +236,13 @@ def _is_wire(node: ShapedNode) -> bool:
     if node.body is None:
         return node.node.op_type in MERGES or node.node.op_type in PLUMBING
     return all(inner.node.op_type in PLUMBING for inner in node.body.nodes)
+
+
+def _is_elementwise(node: ShapedNode) -> bool:
+    """Whether ``node`` normalises or activates; activations may be blocks, such as ``x * sigmoid(x)``."""
+    if node.body is None:
+        return node.node.op_type in ELEMENTWISE
+    return all(inner.body is None and inner.node.op_type in {*ELEMENTWISE, "Mul"} for inner in node.body.nodes)
 
 
 def _is_zero(node: ShapedNode) -> bool:

@@ -16,7 +16,7 @@ from search_spaces.nasbench101 import NASBench101
 from search_spaces.nasbench201 import NASBench201
 from search_spaces.networks import Networks
 from search_spaces.shapes import propagate
-from surrogates.gnn.encoding import UNKNOWN, Encoder, GraphBatch, ReadingConfig, varying_cells
+from surrogates.gnn.encoding import UNKNOWN, Encoder, GraphBatch, ReadingConfig, fused, varying_cells
 from surrogates.gnn.flan import FLAN, FLANConfig
 from surrogates.gnn.gat import GATConfig
 from surrogates.gnn.gcn import GCN, GCNConfig
@@ -119,6 +119,41 @@ def test_any_space_can_be_read(name: str) -> None:
     assert counted == pytest.approx(total, rel=1e-6)
     surrogate = GCN(training=TrainingConfig(epochs=1)).fit(nets, pd.DataFrame({"cifar10_test": [1.0, 2.0, 3.0, 4.0]}))
     assert np.isfinite(surrogate.predict(nets).mean).all()
+
+
+def test_fused_graphs_lose_nothing() -> None:
+    """Every convolution of a chain takes its normalisation and activation along."""
+    space = registry.get("ofa_mobilenetv3")
+    net = Networks(space, [space.sample(np.random.default_rng(3))])
+    [whole] = read(net, "full")[0]
+    small = fused(whole)
+    assert len(small.operations) < 0.7 * len(whole.operations)
+    parts = [part for name in small.operations for part in name.split("+")]
+    assert sorted(parts) == sorted(whole.operations)
+    for column in (2, 3):  # parameters, MACs
+        before, after = [np.expm1([row[column] for row in graph.sizes]).sum() for graph in (whole, small)]
+        assert after == pytest.approx(before, rel=1e-9)
+    assert {target for _, target in small.edges} == set(range(len(small.operations))) - {1}
+    assert all(source < target or target == 0 for source, target in small.edges)
+    assert not any(name.startswith("BatchNormalization") for name in small.operations)
+
+
+def test_an_operator_that_others_read_stays_a_node_of_its_own() -> None:
+    def graph(*edges: tuple[int, int]) -> RawGraph:
+        names = ("output", "input0", "Conv", "Relu", "Sigmoid")
+        return RawGraph("", names, edges, tuple((float(k), 0.0, 0.0, 0.0, 0.0) for k in range(5)), (), (3, 4))
+
+    chain = fused(graph((1, 2), (2, 3), (3, 4), (4, 0)))
+    assert chain.operations == ("output", "input0", "Conv+Relu+Sigmoid") and chain.edges == ((1, 2), (2, 0))
+    assert chain.sizes[2][0] == 4.0  # channels of what it writes
+    forked = fused(graph((1, 2), (2, 3), (2, 4), (3, 0), (4, 0)))
+    assert forked.operations == ("output", "input0", "Conv", "Relu", "Sigmoid")
+    assert fused(graph((1, 2), (1, 3), (2, 0), (3, 4), (4, 0))).operations == (
+        "output",
+        "input0",
+        "Conv",
+        "Relu+Sigmoid",
+    )
 
 
 def test_dropped_operations_are_those_that_do_not_touch_the_result() -> None:
