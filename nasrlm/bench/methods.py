@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from nasrlm.bench.pretrained import FINETUNING, START, finetuning_steps
+from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
@@ -36,7 +36,7 @@ class Method:
         proxies: It reads all zero-cost proxies of the table, as ranks, through ``training.inputs``.
         joint: One fit answers all metrics that are labelled on the same rows.
         sized: Settings that depend on the number of labels.
-        start: A checkpoint of the language model that every fit goes on from.
+        start: A checkpoint of the language model that every fit goes on from; see ``start_for``.
         quality: Settings for metrics that no device was measured for, such as accuracy: they are blind to operations
             that do not touch the result.
     """
@@ -78,7 +78,13 @@ class Method:
 
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """What a run depends on besides its labels: ``chosen``, and the very checkpoint it starts from."""
-        return self.chosen(table, metrics, size) | ({"start": _content_of(self.start)} if self.start else {})
+        start = self.start_for(table)
+        return self.chosen(table, metrics, size) | ({"start": _content_of(start)} if start else {})
+
+    def start_for(self, table: LabelTable) -> str:
+        """The checkpoint that fits on ``table`` go on from: one that saw no label of its space, where there is one."""
+        without = f"{self.start}-without-{table.space.name}"
+        return without if without in registry.checkpoints() else self.start
 
     def create(self, table: LabelTable, metrics: Sequence[str], size: int, seed: int) -> Surrogate:
         """A new surrogate for ``size`` labels of ``metrics`` of ``table``.
@@ -87,7 +93,7 @@ class Method:
             UnknownNameError: No surrogate of that name is installed, or a setting does not exist.
         """
         # copies of one surrogate may share what they have read
-        surrogate = copy.deepcopy(_prototype(self.surrogate, self.start))
+        surrogate = copy.deepcopy(_prototype(self.surrogate, self.start_for(table)))
         configure(surrogate, self.chosen(table, metrics, size), seed=seed)
         return surrogate
 
@@ -164,6 +170,7 @@ METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 #: Not part of the grids: the language model going on from free targets, and with one fit for all metrics.
 EXTRA: dict[str, Method] = {
     "rlm_pretrained": Method("rlm_pretrained", "rlm", FINETUNING, sized=finetuning_steps, start=START),
+    "rlm_free": Method("rlm_free", "rlm", FINETUNING, sized=finetuning_steps, start=FREE),
     "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps),
 }
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-#: The checkpoint that fine-tuning begins with.
-START = "rlm-small"
+#: The checkpoint that fine-tuning begins with, and the one before it, which saw no label at all.
+START, FREE = "rlm-small", "rlm-free"
 #: Settings for any number of labels.
 FINETUNING: Mapping[str, object] = {
     "start.pool": 2048,

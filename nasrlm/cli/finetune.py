@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasrlm.cli.fitting import configure, prepare, tune
+from nasrlm.cli.fitting import configure, few_shot, fit, prepare, tune
 from nasrlm.cli.output import AsJson, print_json, print_rows, split
 
 
@@ -35,7 +35,8 @@ def finetune(
 ) -> None:
     """Fit a trained surrogate to further labels.
 
-    They may be of a space or a metric that it does not know yet.
+    They may be of a space or a metric that it does not know yet. A language model pretrained on free targets is fitted
+    by the benchmark's recipe for few labels (nasrlm/bench/pretrained.py), and then knows the new metrics alone.
 
     Example: nasrlm finetune nasbench201 nasbench_macro --metrics cifar10_test --size 64 --out runs/macro
     """
@@ -44,10 +45,15 @@ def finetune(
 
     prepare(out, resume=resume)
     trained = registry.load(checkpoint)
-    configure(trained, option or (), seed=seed)
     learn, held_out = read_labelled(space, labels, split(metrics), size=size, seed=seed)
     learn, aside = set_aside(learn, validation)
-    fitted = tune(trained, learn, aside, out, freeze=split(freeze), resume=resume, progress=not as_json)
+    how = {"resume": resume, "progress": not as_json}
+    if (start := few_shot(trained, checkpoint, len(learn.networks), split(freeze))) is not None:
+        configure(start, option or (), seed=seed)
+        fitted = fit(start, learn, aside, out, **how)
+    else:
+        configure(trained, option or (), seed=seed)
+        fitted = tune(trained, learn, aside, out, freeze=split(freeze), **how)
     rows = judge(fitted, held_out, split(metrics))
     if as_json:
         print_json({"out": str(out), "labels": len(learn.networks), "validation": validation, "held_out": rows})

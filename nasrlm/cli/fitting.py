@@ -61,6 +61,32 @@ def configure(surrogate: Surrogate, options: Sequence[str], *, seed: int) -> Non
             setattr(surrogate, attribute, replace(config, **{name: _like(getattr(config, name), name, text)}))
 
 
+def few_shot(trained: Surrogate, checkpoint: str, size: int, freeze: Sequence[str]) -> Surrogate | None:
+    """What fits ``size`` labels to a language model pretrained on free targets, by the benchmark's recipe.
+
+    Args:
+        trained: The checkpoint.
+        checkpoint: Its folder or name.
+        size: Number of labels.
+        freeze: Modules whose weights stay as they are; empty leaves the choice to the recipe.
+
+    Returns:
+        None for a checkpoint of another kind.
+    """
+    from nasrlm.bench.methods import configure as set_up
+    from nasrlm.bench.pretrained import FINETUNING, finetuning_steps
+    from surrogates.free_targets import TARGETS
+    from surrogates.rlm import RLM
+    from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+
+    if not isinstance(trained, RLM) or not set(trained.metrics) & set(TARGETS):
+        return None
+    surrogate = FineTunedRLM(StartConfig(checkpoint))
+    chosen = {**FINETUNING, **finetuning_steps(size), "training.threads": 0}
+    set_up(surrogate, chosen | ({"start.freeze": tuple(freeze)} if freeze else {}), seed=0)
+    return surrogate
+
+
 def fit(
     surrogate: Surrogate, learn: Labelled, aside: Labelled | None, out: Path, *, resume: bool, progress: bool
 ) -> Surrogate:

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 import search_spaces
+from nasrlm.bench.pretrained import FINETUNING, finetuning_steps
 from nasrlm.cli import main
 from search_spaces.analysis import count_macs, count_parameters
-from surrogates.rlm import RLM
+from surrogates.free_targets import free_targets
+from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 
 TINY = [
     *("heads=producers,all", "width=20", "encoder_layers=1", "decoder_layers=1", "feed_forward=32"),
@@ -68,6 +70,31 @@ def test_finetune_freezes_and_adds_metrics(
         if name.startswith(("encoder.", "decoder.")):
             assert torch.equal(tensor, new[name]), name
     assert not torch.equal(old["output.weight"], new["output.weight"])
+
+
+def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_csv(table)
+    space = search_spaces.get("nasbench201")
+    models = [space.to_onnx(space.parse(text)) for text in frame["arch"][:40]]
+    model = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
+    quick = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01, threads=1)
+    start = RLM(model, quick).fit(models, free_targets(models)[["log_macs", "live_depth"]])
+    start.save_pretrained(tmp_path / "start")
+    options = ["--labels", str(table), "--metrics", "params", "--size", "20", "--seed", "3", "--freeze", "encoder"]
+    settings = [text for option in ("pool=30", "epochs=2", "threads=1") for text in ("--option", option)]
+    command = ["finetune", str(tmp_path / "start"), "nasbench201", *options, *settings, "--json"]
+    assert main([*command, "--out", str(tmp_path / "tuned")]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == 20
+    tuned = RLM.from_pretrained(tmp_path / "tuned")
+    assert tuned.metrics == ("params",)  # what it was pretrained on is forgotten
+    assert (tuned.training.epochs, tuned.training.seed) == (2, 3)  # as asked
+    assert tuned.training.learning_rate == FINETUNING["training.learning_rate"]  # as the recipe has it
+    assert tuned.training.batch_size == finetuning_steps(20)["training.batch_size"]
+    kept, now = start.network.state_dict(), tuned.network.state_dict()
+    assert all(torch.equal(kept[name], now[name]) for name in kept if name.startswith("encoder."))
+    assert not torch.equal(kept["output.weight"], now["output.weight"])
 
 
 @pytest.mark.parametrize(

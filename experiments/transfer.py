@@ -1,0 +1,231 @@
+"""Go on from free targets with real labels, of all search spaces but one: what others measured is a start, too.
+
+    python -m experiments.transfer                                  # all spaces: surrogates/checkpoints/rlm-small
+    python -m experiments.transfer --without nasbench201            # -> rlm-small-without-nasbench201
+    python -m experiments.transfer --without each                   # one for every space with labels
+
+A label becomes its rank within its table: ``accuracy`` is the mean rank over the tasks of a table, ``latency`` over its
+devices, and four devices are learned by name. Half of the readings are networks of the free targets, so that those are
+not forgotten. A checkpoint "without" a space saw no label of any network of that space: fine-tuned on labels of that
+space, it may be judged on all others. A killed run resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.fresh_graphs import StreamConfig, learn_ranks, read_shard
+from experiments.pretrain import STATE, folder_of
+from experiments.record import command_of, commit, machine
+from nasrlm.bench.files import replace_file
+from nasrlm.labels.names import metric
+from nasrlm.labels.tables import LabelTable, available, load_table
+from nasrlm.metrics import kendall_tau
+from search_spaces.errors import UsageError
+from surrogates.rlm import RLM, TrainingConfig
+from surrogates.rlm.pretrained import SHIPPED
+from surrogates.text import linearize
+from surrogates.text.linearize import in_other_orders
+
+#: Devices that are learned by name, beside ``latency``: those that fronts are drawn for.
+DEVICES = ("pixel3_latency_ms", "eyeriss_latency_ms", "gold_6226_latency_ms", "titan_rtx_32_latency_ms")
+ACCURACY, LATENCY = "accuracy", "latency"
+TARGETS = (ACCURACY, LATENCY, *DEVICES)
+#: Columns that repeat or anticipate another: parts of a mean, accuracies after few epochs.
+_PARTS = ("seed0", "seed1", "seed2", "ep4_", "ep12_", "ep36_")
+TRAINING = TrainingConfig(
+    epochs=4,
+    batch_size=64,
+    learning_rate=1e-3,
+    warmup=0.05,
+    weight_decay=0.01,
+    smoothing=0.01,
+    digit_weights=(1.0, 0.7, 0.3),
+    joint=0.3,
+    ema=0.99,
+    seed=0,
+)
+FREE = "rlm-free"
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Which labels.
+
+    Attributes:
+        rows: Networks of each table, at most.
+        seed: Seed of their choice and of the order of their lines.
+    """
+
+    rows: int = 1024
+    seed: int = 0
+
+
+def main() -> None:
+    """Train and write one checkpoint for every name in ``--without``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--start", default=FREE, help="checkpoint of experiments.pretrain, a folder or a shipped name")
+    parser.add_argument("--name", default="rlm-small", help="of what is written")
+    parser.add_argument("--without", default="", help="spaces, comma-separated, each left out in turn; or each")
+    parser.add_argument("--rows", type=int, default=LabelConfig().rows, help="networks of each table")
+    parser.add_argument("--shards", type=int, default=8, help="shards of networks with free targets")
+    parser.add_argument("--epochs", type=int, default=TRAINING.epochs)
+    parser.add_argument("--learning-rate", type=float, default=TRAINING.learning_rate)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    options = parser.parse_args()
+    config, stream = LabelConfig(options.rows), StreamConfig()
+    training = replace(TRAINING, epochs=options.epochs, learning_rate=options.learning_rate, threads=options.threads)
+    tables = [info.name for info in available()]
+    spaces = sorted({load_table(name).space.name for name in tables})
+    wanted = spaces if options.without == "each" else options.without.split(",")
+    if unknown := set(wanted) - {"", *spaces}:
+        raise UsageError(f"--without {','.join(sorted(unknown))}: there are labels of {', '.join(spaces)}")
+    labels = pd.concat([labelled_texts(name, config) for name in tables], ignore_index=True)
+    free = free_texts(stream, options.shards)
+    for space in wanted:
+        out = options.out / (f"{options.name}-without-{space}" if space else options.name)
+        if (out / "config.json").is_file():
+            print(f"{out} is there already")
+            continue
+        part = labels[labels["space"] != space]
+        rlm = transfer(options.start, part, free, training, state=STATE / f"transfer-{out.name}")
+        scores = judge(rlm, labels, training.seed)
+        rlm.save_pretrained(out)
+        (out / "README.md").write_text(card(rlm, part, space, options.start, scores), encoding="utf-8")
+        print(out, scores.to_string(), sep="\n", flush=True)
+
+
+def transfer(
+    start: str | Path, labels: pd.DataFrame, free: pd.DataFrame, training: TrainingConfig, *, state: Path
+) -> RLM:
+    """The checkpoint ``start``, trained on ``labels`` and ``free`` together.
+
+    Args:
+        start: A folder, or a shipped name.
+        labels: Columns ``text`` and ``TARGETS``, NaN where nobody measured.
+        free: Column ``text`` and the targets of ``start``.
+        training: How.
+        state: Folder for the state of an unfinished run.
+    """
+    rlm = RLM.from_pretrained(start)
+    frame = pd.concat([labels, free], ignore_index=True)
+    measured = [name for name in TARGETS if labels[name].notna().any()]
+    names = [*rlm.metrics, *(name for name in measured if name not in rlm.metrics)]
+    # A network has some forty free targets and few labels: together those weigh as much.
+    weights = dict.fromkeys(measured, float(len(rlm.metrics)) / len(TARGETS))
+    return rlm.finetune(
+        frame["text"].tolist(),
+        frame[names],
+        training=training,
+        metric_weights=weights,
+        refit_scales=False,
+        checkpoint=state,
+        progress=True,
+    )
+
+
+def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
+    """Networks of a table as texts, half of them in another order of lines, with their ranks: ``TARGETS``."""
+    path = STATE / "labelled" / f"{name}-{config.rows}-{config.seed}.parquet"
+    if not path.is_file():
+        table = load_table(name)
+        ranks = ranks_of(table)
+        rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
+        known = np.flatnonzero(ranks[list(TARGETS)].notna().any(axis=1))
+        rows = np.sort(rng.permutation(known)[: config.rows])
+        texts = []
+        for row in rows:
+            model = table.space.to_onnx(table.architectures[int(row)])
+            texts.append(linearize(model) if rng.random() < 0.5 else in_other_orders(model, 1, rng=rng)[0])
+        frame = pd.DataFrame({"space": table.space.name, "table": name, "text": texts})
+        frame = frame.join(ranks.iloc[rows].reset_index(drop=True))
+        replace_file(path, lambda beside: frame.to_parquet(beside, compression="zstd"))
+    return pd.read_parquet(path)
+
+
+def ranks_of(table: LabelTable) -> pd.DataFrame:
+    """The labels of a table as ranks in (0, 1), columns ``TARGETS``: more accuracy is more, and so is more time."""
+    frame = table.frame
+    chosen = [name for name in table.metrics if not any(part in name for part in _PARTS)]
+    quality = [name for name in chosen if metric(name).direction == "max" and _is_quality(name)]
+    slow = [name for name in chosen if metric(name).unit == "ms"]
+    fast = [name for name in chosen if metric(name).unit == "images/s"]
+    ranks = {
+        ACCURACY: _mean_rank(frame[quality]),
+        LATENCY: _mean_rank(pd.concat([frame[slow], -frame[fast]], axis=1)),
+        **{name: _mean_rank(frame[[name] if name in chosen else []]) for name in DEVICES},
+    }
+    return pd.DataFrame(ranks, index=frame.index, columns=list(TARGETS))
+
+
+def _is_quality(name: str) -> bool:
+    return not metric(name).of_device and not name.startswith("zcp_")
+
+
+def _mean_rank(values: pd.DataFrame) -> pd.Series:
+    """The rank of the mean rank over columns, NaN where nothing is known."""
+    mean = values.rank(pct=True).mean(axis=1)
+    return (mean.rank() - 0.5) / max(1, int(mean.notna().sum()))
+
+
+def free_texts(config: StreamConfig, shards: int) -> pd.DataFrame:
+    """The first shards of ``experiments.pretrain``: ``text`` and ranks of the free targets."""
+    folder = folder_of(config)
+    ranks = learn_ranks(config, folder, shards)
+    frame = pd.concat([read_shard(config, folder, index) for index in range(shards)], ignore_index=True)
+    return frame[["text"]].join(ranks(frame))
+
+
+def judge(rlm: RLM, labels: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Kendall tau on networks of every table, whether it learned of them or not: a row a table, a column a target."""
+    rows = {}
+    for name, part in labels.groupby("table"):
+        part = part.sample(min(300, len(part)), random_state=seed)
+        known = [target for target in TARGETS if target in rlm.metrics and part[target].notna().any()]
+        predicted = rlm.predict(part["text"].tolist(), known).frame()
+        rows[name] = {
+            target: round(kendall_tau(part[target].to_numpy(), predicted[target].to_numpy()), 3) for target in known
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(TARGETS))
+
+
+def card(rlm: RLM, labels: pd.DataFrame, without: str, start: str | Path, scores: pd.DataFrame) -> str:
+    """The model card."""
+    size = sum(parameter.numel() for parameter in rlm.network.parameters())
+    spaces = ", ".join(sorted(labels["space"].unique()))
+    names = [str(column) for column in scores.columns]
+    table = "\n".join(
+        f"| {name} | {' | '.join('' if np.isnan(value) else f'{value:.3f}' for value in row)} |"
+        for name, row in zip(scores.index, scores.to_numpy(dtype=float), strict=True)
+    )
+    seen = f"It never saw a label of a network of **{without}**.\n\n" if without else ""
+    return f"""# RLM pretrained on free targets and real labels
+
+{seen}A regression language model of {size:,} parameters, a start for fitting few labels. What it writes are ranks
+within a search space, not percent or milliseconds.
+
+- Start: `{Path(start).name}`, pretrained on free targets of networks of sixteen spaces (see its card).
+- Data: {len(labels):,} labelled networks of {spaces}; as many readings again of networks with free targets only.
+- Targets: `accuracy` (mean rank over the tasks of a table), `latency` (over its devices),
+  {", ".join(f"`{name}`" for name in DEVICES)}.
+- Command: `{command_of("experiments.transfer")}`; seed {rlm.training.seed}; commit {commit()}; {machine()}.
+- Limits: surrogate labels (DARTS) and one-shot accuracies (ENAS macro) are among the labels. Networks that were
+  labelled here must not be used to judge this checkpoint; those "without" a space are for that.
+
+Kendall tau on at most 300 networks a table (of tables it learned from: seen in training):
+
+| table | {" | ".join(names)} |
+|{"---|" * (len(names) + 1)}
+{table}
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Real labels in pretraining: what becomes of them, and that a space that is left out is left out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import fresh_graphs, pretrain, transfer
+from experiments.fresh_graphs import StreamConfig, make_shard
+from experiments.transfer import ACCURACY, DEVICES, LATENCY, TARGETS, LabelConfig, labelled_texts, ranks_of
+from nasrlm.labels.tables import TableInfo, available, load_table
+from nasrlm.metrics import spearman_rho
+from search_spaces.errors import UsageError
+from surrogates.rlm import RLM, ModelConfig
+from surrogates.rlm.training import TrainingConfig
+from surrogates.text import linearize
+
+needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Texts, graphs and states of the test's own, few and small."""
+    monkeypatch.setattr(transfer, "STATE", tmp_path / "state")
+    monkeypatch.setattr(pretrain, "FOLDER", tmp_path / "graphs")
+    few = StreamConfig(("nasbench201", "nasbench_macro"), per_space=8, proxied=2)
+    monkeypatch.setattr(transfer, "StreamConfig", lambda: few)
+    return tmp_path
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """A checkpoint on free targets."""
+    shard = make_shard(StreamConfig(("nasbench201", "nasbench_macro"), per_space=8, proxied=2), 0, held_out=False)
+    model = ModelConfig(width=16, encoder_layers=1, decoder_layers=1, feed_forward=16, heads=("producers", "all"))
+    targets = [name for name in (*fresh_graphs.COUNTS, "synflow") if shard[name].notna().any()]
+    rlm = RLM(model, TrainingConfig(seed=1)).initialise(shard["text"].tolist(), shard[targets])
+    rlm.save_pretrained(tmp_path / "start")
+    return tmp_path / "start"
+
+
+@needs_tables
+@pytest.mark.parametrize("info", available(), ids=lambda info: info.name)
+def test_labels_become_ranks(info: TableInfo) -> None:
+    table = load_table(info.name)
+    ranks = ranks_of(table)
+    assert list(ranks) == list(TARGETS) and len(ranks) == len(table)
+    known = ranks.notna()
+    assert known.any().any()
+    assert ranks[known].min().min() > 0 and ranks[known].max().max() < 1
+    for name in table.metrics:
+        if name.startswith("zcp_") or name in ("params", "macs"):
+            continue
+        rows = table.frame[name].notna() & known[LATENCY if name.endswith(("_ms", "_ips")) else ACCURACY]
+        if name in DEVICES:
+            assert spearman_rho(table.frame[name][known[name]], ranks[name][known[name]]) > 0.9999
+        if name.endswith("_latency_ms"):
+            assert spearman_rho(table.frame[name][rows], ranks[LATENCY][rows]) > 0
+        elif name.endswith("_throughput_ips"):
+            assert spearman_rho(table.frame[name][rows], ranks[LATENCY][rows]) < 0
+        elif name.endswith(("_test", "_valid")) and "ep12" not in name:
+            assert spearman_rho(table.frame[name][rows], ranks[ACCURACY][rows]) > 0.3
+
+
+@needs_tables
+def test_texts_carry_the_labels_of_their_networks(state: Path) -> None:
+    table = load_table("nasbench_macro")
+    frame = labelled_texts("nasbench_macro", LabelConfig(rows=60))
+    assert len(frame) == 60 and set(frame["space"]) == {"nasbench_macro"}
+    pd.testing.assert_frame_equal(frame, labelled_texts("nasbench_macro", LabelConfig(rows=60)))  # from disk
+    own = {linearize(table.space.to_onnx(arch)): row for row, arch in enumerate(table.architectures[:400])}
+    rows = [(own[text], row) for row, text in enumerate(frame["text"]) if text in own]
+    ranks = ranks_of(table)
+    assert rows
+    for at, row in rows:
+        assert frame[ACCURACY][row] == ranks[ACCURACY].iloc[at]
+
+
+@needs_tables
+def test_a_space_that_is_left_out_is_left_out(
+    state: Path, start: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    infos = [info for info in available() if info.name in ("nasbench_macro", "ofa_mobilenetv3", "fbnet")]
+    if len(infos) < 3:
+        pytest.skip("not all of the three tables are there")
+    monkeypatch.setattr(transfer, "available", lambda: infos)
+    seen: dict[str, pd.DataFrame] = {}
+    real = transfer.transfer
+
+    def watched(start, labels, free, training, *, state):  # type: ignore[no-untyped-def]
+        seen[state.name] = labels
+        return real(start, labels, free, training, state=state)
+
+    monkeypatch.setattr(transfer, "transfer", watched)
+    argv = ["transfer", "--start", str(start), "--rows", "12", "--shards", "1", "--epochs", "1", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--without", "nasbench_macro", "--out", str(state / "out")])
+    transfer.main()
+    (labels,) = seen.values()
+    assert set(labels["space"]) == {"ofa_mobilenetv3", "fbnet"} and len(labels) == 24
+    folder = state / "out" / "rlm-small-without-nasbench_macro"
+    before, after = RLM.from_pretrained(start), RLM.from_pretrained(folder)
+    assert after.metrics[: len(before.metrics)] == before.metrics  # nothing free is forgotten, nor rescaled
+    assert after.scales[: len(before.scales)] == before.scales
+    assert {ACCURACY, LATENCY, "pixel3_latency_ms"} <= set(after.metrics)
+    predicted = after.predict(labels["text"].tolist()[:3], [ACCURACY]).mean
+    assert np.isfinite(predicted).all() and (predicted > 0).all() and (predicted < 1).all()
+    text = (folder / "README.md").read_text()
+    assert "never saw a label of a network of **nasbench_macro**" in text and "24 labelled networks of fbnet" in text
+
+    transfer.main()  # what is there stays
+    assert "is there already" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*argv, "--without", "nasbench", "--out", str(state / "out")])
+    with pytest.raises(UsageError, match="nasbench: there are labels of fbnet, nasbench_macro, ofa_mobilenetv3"):
+        transfer.main()
