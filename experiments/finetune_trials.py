@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.record import RESULTS, command_of, write_csv
-from nasrlm.bench.inputs import graphs, table_of
+from nasrlm.bench.inputs import graphs, networks, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pretrained import FINETUNING, STEPS, finetuning_steps
 from nasrlm.bench.protocol import Protocol, draw
@@ -152,7 +152,7 @@ def run(trial: Trial) -> dict[str, object]:
     labels = table.frame[[trial.metric]].iloc[rows.train].reset_index(drop=True)
     surrogate = method.create(table, [trial.metric], trial.size, trial.seed)
     begin = time.process_time()
-    surrogate.fit(graphs(table, method, rows.train, FOLDER), labels)  # type: ignore[arg-type]  # texts for scratch
+    surrogate.fit(networks(table, rows.train), labels)
     seconds = time.process_time() - begin
     predicted = surrogate.predict(graphs(table, method, rows.test, FOLDER)).mean[:, 0]  # type: ignore[arg-type]
     return {

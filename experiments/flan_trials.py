@@ -22,7 +22,7 @@ import pandas as pd
 
 from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
-from nasrlm.bench.inputs import graphs, table_of
+from nasrlm.bench.inputs import networks, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
@@ -98,8 +98,8 @@ def tau_of(method: Method, protocol: Protocol, seed: int) -> float:
     rows = draw(table, protocol, METRIC, protocol.sizes[0], seed)
     surrogate = method.create(table, protocol.metrics, len(rows.train), seed)
     labels = table.frame[[METRIC]].iloc[rows.train].reset_index(drop=True)
-    surrogate.fit(graphs(table, method, rows.train, FOLDER), labels)  # type: ignore[arg-type]  # networks, not texts
-    mean = surrogate.predict(graphs(table, method, rows.test, FOLDER)).mean[:, 0]  # type: ignore[arg-type]
+    surrogate.fit(networks(table, rows.train), labels)
+    mean = surrogate.predict(networks(table, rows.test)).mean[:, 0]
     return float(np.nan_to_num(kendall_tau(table.frame[METRIC].to_numpy(dtype=float)[rows.test], mean)))
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.record import RESULTS, command_of, write_csv
-from nasrlm.bench.inputs import given, graphs, table_of
+from nasrlm.bench.inputs import given, graphs, networks, table_of
 from nasrlm.bench.methods import Method, find, flan_sizes, pair_batches
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
@@ -216,7 +216,7 @@ def fold_tau(method: Method, table_name: str, metric: str, fold: int) -> float:
     if (known := given(table, method, learn)) is not None:
         labels = labels.join(known)
     surrogate = method.create(table, [metric], len(learn), SEED + fold)
-    surrogate.fit(graphs(table, method, learn, FOLDER), labels)  # type: ignore[arg-type]  # texts where it reads them
+    surrogate.fit(networks(table, learn), labels)
     prediction = surrogate.predict(
         graphs(table, method, judge, FOLDER),  # type: ignore[arg-type]
         [metric],

@@ -54,11 +54,14 @@ def labels_print(table: LabelTable, metric: str) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:12]
 
 
-def graphs(table: LabelTable, method: Method, rows: np.ndarray, folder: Path) -> Sequence[onnx.ModelProto | str]:
-    """The networks of ``rows`` in the form that ``method`` reads."""
-    if method.reads == "texts":
-        return _texts(table, folder)[rows]
+def networks(table: LabelTable, rows: np.ndarray) -> Networks:
+    """The networks of ``rows``, to learn from."""
     return Networks(table.space, [table.architectures[int(row)] for row in rows])
+
+
+def graphs(table: LabelTable, method: Method, rows: np.ndarray, folder: Path) -> Sequence[onnx.ModelProto | str]:
+    """The networks of ``rows`` in the form that ``method`` predicts from."""
+    return _texts(table, folder)[rows] if method.reads == "texts" else networks(table, rows)
 
 
 def given(table: LabelTable, method: Method, rows: np.ndarray) -> pd.DataFrame | None:

@@ -30,7 +30,7 @@ class Method:
         name: Its name in results.
         surrogate: Its name in the registry of surrogates; ignored where there is a ``start``.
         settings: Settings that differ from the surrogate's defaults; see ``nasrlm.bench.settings``.
-        reads: ``networks`` gives the surrogate ONNX models, ``texts`` their linearised texts, kept between runs.
+        reads: What it predicts from: ``networks`` are ONNX models, ``texts`` their linearised texts, kept between runs.
         column: A column of the table that it reads and cannot do without.
         optional: A column that it reads where the table has it.
         proxies: It reads all zero-cost proxies of the table, as ranks, through ``training.inputs``.
@@ -169,8 +169,8 @@ _METHODS = (
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 #: Not part of the grids: the language model going on from free targets, and with one fit for all metrics.
 EXTRA: dict[str, Method] = {
-    "rlm_pretrained": Method("rlm_pretrained", "rlm", FINETUNING, sized=finetuning_steps, start=START),
-    "rlm_free": Method("rlm_free", "rlm", FINETUNING, sized=finetuning_steps, start=FREE),
+    "rlm_pretrained": Method("rlm_pretrained", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=START),
+    "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=FREE),
     "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps),
 }
 

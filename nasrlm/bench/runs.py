@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasrlm.bench.inputs import given, graphs, labels_print, table_of
+from nasrlm.bench.inputs import given, graphs, labels_print, networks, table_of
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, Task, joint_groups
 from nasrlm.bench.store import Predictions, Store, plain
@@ -135,11 +135,11 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
     known = given(table, method, rows.train)
     if known is not None:
         labels = labels.join(known[[name for name in known if name not in labels]])
-    train, test = graphs(table, method, rows.train, folder), graphs(table, method, rows.test, folder)
+    train, test = networks(table, rows.train), graphs(table, method, rows.test, folder)
     surrogate = method.create(table, task.metrics, task.size, task.seed)
 
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    surrogate.fit(train, labels)  # type: ignore[arg-type]  # texts go to surrogates that read them
+    surrogate.fit(train, labels)
     fitted, fitted_cpu = time.perf_counter(), time.process_time()
     columns = given(table, method, rows.test)
     prediction = surrogate.predict(test, task.metrics, columns)  # type: ignore[arg-type]
