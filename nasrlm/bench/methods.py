@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
+
 from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
@@ -100,15 +102,16 @@ class Method:
 
 def rlm_steps(size: int) -> Settings:
     """Epochs and batch size that make ``RLM_STEPS`` steps of ``size`` labels."""
+    steps = float(np.interp(np.log(size), np.log(list(RLM_STEPS)), list(RLM_STEPS.values())))
     batch = min(64, max(16, size // 4))
-    return {"training.batch_size": batch, "training.epochs": max(1, round(RLM_STEPS * batch / size))}
+    return {"training.batch_size": batch, "training.epochs": max(1, round(steps * batch / size))}
 
 
 def pair_batches(size: int) -> Settings:
     """Batch size of networks that learn from the pairs of a batch.
 
     8 as in FLAN's recipe with few labels; with more, larger batches order as well in a fraction of the time
-    (``experiments/flan_trials.py``, ``results/flan_referee_trials.csv``).
+    (``experiments/recipe_trials.py``, ``results/recipe_trials.csv``).
     """
     return {"training.batch_size": 8 if size < 64 else 16 if size < 256 else 32}
 

@@ -1,10 +1,10 @@
-"""What the FLAN-style baseline's figures depend on: variants, on draws of labels that the benchmark does not report.
+"""What a method's figures depend on: variants of its recipe, on draws of labels that the benchmark does not report.
 
-    python -m experiments.flan_trials --variants standing,output   # two variants, ten draws of 16 labels; minutes
-    python -m experiments.flan_trials --table nasbench101 --labels 128 --seeds 3
+    python -m experiments.recipe_trials --variants standing,output   # FLAN, ten draws of 16 labels; minutes
+    python -m experiments.recipe_trials --method rlm --table nasbench101 --labels 128 --seeds 3
 
-Every variant changes some settings of the method ``flan`` (``nasrlm/bench``) and is fitted on the same draws, by the
-seeds 100, 101, …, and judged on the same random networks. ``results/flan_referee_trials.csv`` has a row a variant; a
+Every variant changes some settings of the method (``nasrlm/bench``) and is fitted on the same draws, by the
+seeds 100, 101, …, and judged on the same random networks. ``results/recipe_trials.csv`` has a row a variant; a
 row of the same variant, table and budget is replaced. Rows with ``stacked`` as code are older: there the networks of
 all seeds were trained side by side, by a copy of the network that was made for the search and is not kept.
 """
@@ -28,39 +28,56 @@ from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
 from nasrlm.metrics import kendall_tau
 
-CSV = RESULTS / "flan_referee_trials.csv"
+CSV = RESULTS / "recipe_trials.csv"
 FOLDER = RUNS / "kendall_tau"
 METRIC = "cifar10_test"
 #: The benchmark reports the seeds 0, 1, …; these are far from them.
 FIRST_SEED = 100
 KEYS = ["code", "method", "variant", "table", "n_labels", "first_seed"]
-#: Settings that a variant changes; ``standing`` is what the benchmark runs, ``before`` what it ran first.
-VARIANTS: dict[str, Mapping[str, object]] = {
-    "standing": {},
-    "before": {"reading.dead": "keep", "model.readout": "output"},
-    "dead_kept": {"reading.dead": "keep"},
-    "dead_dropped": {"reading.dead": "drop"},
-    "sizes": {"reading.sizes": True},
-    "no_sizes": {"reading.sizes": False},
-    "output": {"model.readout": "output"},
-    "mean": {"model.readout": "mean"},
-    "both": {"model.readout": "both"},
-    "output_sizes": {"model.readout": "output", "reading.sizes": True},
-    "flow_only": {"model.attention": False},
-    "one_step": {"model.timesteps": 1},
-    "batch_8": {"training.batch_size": 8},
-    "batch_16": {"training.batch_size": 16},
-    "batch_32": {"training.batch_size": 32},
-    "batch_32_fast": {"training.batch_size": 32, "training.learning_rate": 2e-3},
-    "epochs_600": {"training.epochs": 600},
+#: Settings that a variant changes, by method; ``standing`` is what the benchmark runs, ``before`` what it ran first.
+VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
+    "flan": {
+        "standing": {},
+        "before": {"reading.dead": "keep", "model.readout": "output"},
+        "dead_kept": {"reading.dead": "keep"},
+        "dead_dropped": {"reading.dead": "drop"},
+        "sizes": {"reading.sizes": True},
+        "no_sizes": {"reading.sizes": False},
+        "output": {"model.readout": "output"},
+        "mean": {"model.readout": "mean"},
+        "both": {"model.readout": "both"},
+        "output_sizes": {"model.readout": "output", "reading.sizes": True},
+        "flow_only": {"model.attention": False},
+        "one_step": {"model.timesteps": 1},
+        "batch_8": {"training.batch_size": 8},
+        "batch_16": {"training.batch_size": 16},
+        "batch_32": {"training.batch_size": 32},
+        "batch_32_fast": {"training.batch_size": 32, "training.learning_rate": 2e-3},
+        "epochs_600": {"training.epochs": 600},
+    },
+    "rlm": {
+        "standing": {},
+        "before": {
+            "training.smoothing": 0.02,
+            "training.ranking": 1.0,
+            "training.orders": 1,
+            "model.dropout": 0.2,
+        },
+        "one_order": {"training.orders": 1},
+        "sharp": {"training.smoothing": 0.02},
+        "ranking_1": {"training.ranking": 1.0},
+        "ranking_30": {"training.ranking": 30.0},
+        "dropout_0": {"model.dropout": 0.0},
+        "dropout_20": {"model.dropout": 0.2},
+    },
 }
 
 
 def main() -> None:
     """Run the variants asked for, write a row each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default="flan", help="a graph network of the benchmark")
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--method", choices=VARIANTS, default="flan")
+    parser.add_argument("--variants", default="", help="comma-separated; all of the method by default")
     parser.add_argument("--table", default="nasbench201")
     parser.add_argument("--labels", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=10, help="draws of labels")
@@ -68,12 +85,15 @@ def main() -> None:
     options = parser.parse_args()
     pin_threads()
     protocol = Protocol(options.table, (METRIC,), (options.labels,), options.seeds, options.test)
-    for name in options.variants.split(","):
+    variants = VARIANTS[options.method]
+    for name in options.variants.split(",") if options.variants else variants:
+        if name not in variants:
+            parser.error(f"--variants {name}: choose from {', '.join(variants)}")
         standing = find(options.method)
-        method = replace(standing, quality={**standing.quality, **VARIANTS[name]})
+        method = replace(standing, quality={**standing.quality, **variants[name]})
         begin = time.process_time()
         taus = [tau_of(method, protocol, FIRST_SEED + k) for k in range(options.seeds)]
-        row = {
+        row: dict[str, object] = {
             "code": "benchmark",
             "method": options.method,
             "variant": name,
@@ -110,7 +130,7 @@ def write_row(row: Mapping[str, object]) -> None:
         old = pd.read_csv(CSV)
         same = (old[KEYS] == made[KEYS].iloc[0]).all(axis=1)
         made = pd.concat([old[~same], made], ignore_index=True)
-    write_csv(CSV, made, command=command_of("experiments.flan_trials"), seed=FIRST_SEED)
+    write_csv(CSV, made, command=command_of("experiments.recipe_trials"), seed=FIRST_SEED)
 
 
 if __name__ == "__main__":
