@@ -236,7 +236,7 @@ labels: it knows nothing of accuracy or latency.
   graphs; one canonical form in {config.held_out} was kept out for the scores below.
 - Targets: {", ".join(f"`{name}`" for name in rlm.metrics)}, each as its rank among the networks of the
   same space; the zero-cost proxies ({", ".join(config.proxies)}) of narrow, shallow copies, for {config.proxied} of
-  {config.per_space} networks.
+  {config.per_space} networks of a space (none of {", ".join(config.unproxied)}).
 - Command: `{command_of("experiments.pretrain")}`; seed {config.seed}; commit {commit()}; {machine()}.
 - Training: {course.step:,} steps of {rlm.training.batch_size}, smoothed loss {course.loss:.3f}, {course.seconds:.0f} s
   in its last part.
