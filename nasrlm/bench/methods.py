@@ -13,6 +13,7 @@ import numpy as np
 
 from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
+from nasrlm.labels.descriptions import DESCRIPTIONS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
 from search_spaces.errors import UnknownNameError
@@ -84,9 +85,16 @@ class Method:
         return self.chosen(table, metrics, size) | ({"start": _content_of(start)} if start else {})
 
     def start_for(self, table: LabelTable) -> str:
-        """The checkpoint that fits on ``table`` go on from: one that saw no label of its space, where there is one."""
-        without = f"{self.start}-without-{table.space.name}"
-        return without if without in registry.checkpoints() else self.start
+        """The checkpoint that fits on ``table`` go on from: it saw no label of that space.
+
+        ``<start>-without-<space>`` where there is one. Otherwise ``start``; but where that is the one of all spaces,
+        and the space has a table, its predecessor that saw no label at all.
+        """
+        space = table.space.name
+        if (without := f"{self.start}-without-{space}") in registry.checkpoints():
+            return without
+        labelled = {description.space for description in DESCRIPTIONS.values()}
+        return FREE if self.start == START and space in labelled else self.start
 
     def create(self, table: LabelTable, metrics: Sequence[str], size: int, seed: int) -> Surrogate:
         """A new surrogate for ``size`` labels of ``metrics`` of ``table``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -182,6 +183,25 @@ def test_another_checkpoint_of_the_same_name_makes_runs_stale(tmp_path: Path) ->
     _content_of.cache_clear()
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     assert _content_of(str(tmp_path)) != before
+
+
+@pytest.mark.parametrize(
+    ("space", "start", "chosen"),
+    [
+        ("nasbench201", "rlm-small", "rlm-small-without-nasbench201"),
+        ("nasbench201", "rlm-free", "rlm-free"),
+        ("hiaml", "rlm-small", "rlm-small"),  # nobody's labels of that space were ever learned
+        ("darts", "rlm-small", "rlm-free"),  # rlm-small learned labels of this one
+        ("darts", "other", "other"),
+    ],
+)
+def test_no_method_starts_from_labels_of_the_space_it_is_judged_on(
+    space: str, start: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["rlm-small", "rlm-free", "rlm-small-without-nasbench201"]
+    monkeypatch.setattr(methods.registry, "checkpoints", lambda: names)
+    table = SimpleNamespace(space=SimpleNamespace(name=space))
+    assert Method("m", "rlm", start=start).start_for(table) == chosen  # type: ignore[arg-type]
 
 
 def test_a_failing_method_is_reported_and_the_rest_goes_on(
