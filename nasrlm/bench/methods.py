@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps
+from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps, saw_labels_of
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
-from nasrlm.labels.descriptions import DESCRIPTIONS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
 from search_spaces.errors import UnknownNameError
@@ -93,8 +92,7 @@ class Method:
         space = table.space.name
         if (without := f"{self.start}-without-{space}") in registry.checkpoints():
             return without
-        labelled = {description.space for description in DESCRIPTIONS.values()}
-        return FREE if self.start == START and space in labelled else self.start
+        return FREE if saw_labels_of(self.start, space) else self.start
 
     def create(self, table: LabelTable, metrics: Sequence[str], size: int, seed: int) -> Surrogate:
         """A new surrogate for ``size`` labels of ``metrics`` of ``table``.

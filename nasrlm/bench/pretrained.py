@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nasrlm.labels.descriptions import DESCRIPTIONS
+
 #: The checkpoint that fine-tuning begins with, and the one before it, which saw no label at all.
 START, FREE = "rlm-small", "rlm-free"
 #: Settings for any number of labels.
@@ -26,6 +28,11 @@ FINETUNING: Mapping[str, object] = {
 }
 #: Optimisation steps by number of labels, interpolated in its logarithm.
 STEPS: Mapping[int, int] = {16: 50, 128: 200, 512: 800}
+
+
+def saw_labels_of(checkpoint: str, space: str) -> bool:
+    """Whether a start may have learned labels of ``space``: it is the one of all spaces, and the space has a table."""
+    return checkpoint == START and space in {description.space for description in DESCRIPTIONS.values()}
 
 
 def finetuning_steps(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:

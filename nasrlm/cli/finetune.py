@@ -40,6 +40,7 @@ def finetune(
 
     Example: nasrlm finetune nasbench201 nasbench_macro --metrics cifar10_test --size 64 --out runs/macro
     """
+    from nasrlm.bench.pretrained import saw_labels_of
     from nasrlm.cli.labelled import judge, read_labelled, set_aside
     from surrogates import registry
 
@@ -55,6 +56,12 @@ def finetune(
         configure(trained, option or (), seed=seed)
         fitted = tune(trained, learn, aside, out, freeze=split(freeze), **how)
     rows = judge(fitted, held_out, split(metrics))
+    if rows and saw_labels_of(checkpoint, space):
+        typer.echo(
+            f"{checkpoint} has learned labels of {space} before, also of networks held out: these figures flatter it; "
+            f"start from rlm-free, or from {checkpoint}-without-{space} if there is one",
+            err=True,
+        )
     if as_json:
         print_json({"out": str(out), "labels": len(learn.networks), "validation": validation, "held_out": rows})
         return

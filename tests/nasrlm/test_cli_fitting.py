@@ -97,6 +97,16 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     assert not torch.equal(kept["output.weight"], now["output.weight"])
 
 
+def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """rlm-small learned labels of every table of the project; another checkpoint of the same labels did not."""
+    options = ["--labels", str(table), "--metrics", "params", "--size", "20", "--json"]
+    settings = [text for option in ("pool=0", "epochs=1", "orders=1") for text in ("--option", option)]
+    for start, flattered in (("rlm-small", True), ("rlm-free", False)):
+        command = ["finetune", start, "nasbench201", *options, *settings, "--out", str(tmp_path / start)]
+        assert main(command) == 0
+        assert ("flatter" in capsys.readouterr().err) == flattered
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
