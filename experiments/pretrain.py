@@ -1,6 +1,6 @@
 """Pretrain the language model on free targets: fresh architectures of all sixteen spaces, no label of anything.
 
-    python -m experiments.pretrain --size small                # -> surrogates/checkpoints/rlm-small; resumes if killed
+    python -m experiments.pretrain                             # -> surrogates/checkpoints/rlm-free; resumes if killed
     python -m experiments.pretrain --size tiny --spaces nasbench201,nasbench101 --graphs 20480 --out runs/pretrain/tiny
 
 Networks are generated while training, by ``--workers`` processes, and kept under ``runs/pretrain/graphs``: a further
@@ -68,7 +68,7 @@ def main() -> None:
     spaces = tuple(options.spaces.split(",")) if options.spaces else StreamConfig().spaces
     config = StreamConfig(spaces, per_space=options.per_space, proxied=options.proxied, seed=options.seed)
     training = replace(TRAINING, learning_rate=options.learning_rate, threads=options.threads, seed=options.seed)
-    out = options.out or SHIPPED / f"rlm-{options.size}"
+    out = options.out or SHIPPED / ("rlm-free" if options.size == "tiny" else f"rlm-free-{options.size}")
     rlm, course = pretrain(
         options.size,
         config,
@@ -95,9 +95,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=list(MODELS), default="small")
-    parser.add_argument("--graphs", type=int, default=262_144, help="distinct networks to learn from")
-    parser.add_argument("--passes", type=int, default=1, help="how often each is learned from")
+    parser.add_argument("--size", choices=list(MODELS), default="tiny")
+    parser.add_argument("--graphs", type=int, default=17_408, help="distinct networks to learn from")
+    parser.add_argument("--passes", type=int, default=12, help="how often each is learned from")
     parser.add_argument("--minutes", type=float, default=0.0, help="pause after so long; 0 goes on to the end")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--spaces", default="", help="comma-separated; all sixteen by default")

@@ -22,8 +22,10 @@ import pandas as pd
 
 from experiments.fresh_graphs import StreamConfig, learn_ranks, read_shard
 from experiments.pretrain import STATE, folder_of
+from experiments.pretrain import TRAINING as FREE_TRAINING
 from experiments.record import command_of, commit, machine
 from nasrlm.bench.files import replace_file
+from nasrlm.bench.pretrained import FREE, START
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable, available, load_table
 from nasrlm.metrics import kendall_tau
@@ -39,19 +41,7 @@ ACCURACY, LATENCY = "accuracy", "latency"
 TARGETS = (ACCURACY, LATENCY, *DEVICES)
 #: Columns that repeat or anticipate another: parts of a mean, accuracies after few epochs.
 _PARTS = ("seed0", "seed1", "seed2", "ep4_", "ep12_", "ep36_")
-TRAINING = TrainingConfig(
-    epochs=4,
-    batch_size=64,
-    learning_rate=1e-3,
-    warmup=0.05,
-    weight_decay=0.01,
-    smoothing=0.01,
-    digit_weights=(1.0, 0.7, 0.3),
-    joint=0.3,
-    ema=0.99,
-    seed=0,
-)
-FREE = "rlm-free"
+TRAINING = replace(FREE_TRAINING, epochs=4, learning_rate=1e-3, smoothing=0.01, ema=0.99)
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,7 @@ class LabelConfig:
         seed: Seed of their choice and of the order of their lines.
     """
 
-    rows: int = 1024
+    rows: int = 512
     seed: int = 0
 
 
@@ -71,10 +61,10 @@ def main() -> None:
     """Train and write one checkpoint for every name in ``--without``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", default=FREE, help="checkpoint of experiments.pretrain, a folder or a shipped name")
-    parser.add_argument("--name", default="rlm-small", help="of what is written")
+    parser.add_argument("--name", default=START, help="of what is written")
     parser.add_argument("--without", default="", help="spaces, comma-separated, each left out in turn; or each")
     parser.add_argument("--rows", type=int, default=LabelConfig().rows, help="networks of each table")
-    parser.add_argument("--shards", type=int, default=8, help="shards of networks with free targets")
+    parser.add_argument("--shards", type=int, default=4, help="shards of networks with free targets")
     parser.add_argument("--epochs", type=int, default=TRAINING.epochs)
     parser.add_argument("--learning-rate", type=float, default=TRAINING.learning_rate)
     parser.add_argument("--threads", type=int, default=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from nasrlm.bench.ceiling import noise_ceiling
 from nasrlm.bench.figures import learning_curves, scatter
 from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import find
-from nasrlm.bench.protocol import Protocol
-from nasrlm.bench.store import Store
+from nasrlm.bench.protocol import Protocol, joint_groups
+from nasrlm.bench.store import Store, plain
 from nasrlm.bench.summary import summarise
+from search_spaces.errors import UnknownNameError
 
 #: Columns of the table of runs, in order; coverage columns, settings and bootstrap samples follow.
 RUN_COLUMNS = [
@@ -52,12 +53,14 @@ class Results:
         summary: One row a table, metric, budget and method.
         ceilings: Ceiling of (table, metric).
         failures: Failed runs and why, a line each.
+        stale: Number of runs by earlier settings, which are left out.
     """
 
     runs: pd.DataFrame
     summary: pd.DataFrame
     ceilings: dict[tuple[str, str], float]
     failures: list[str]
+    stale: int = 0
 
     def records(self) -> list[dict[str, Any]]:
         """The summary in short, for printing."""
@@ -73,18 +76,35 @@ class Results:
 
 
 def collect(protocols: Sequence[Protocol], methods: Sequence[str], folder: Path) -> Results:
-    """Read all finished runs of ``methods`` under ``folder`` and summarise them."""
+    """Read all finished runs of ``methods`` under ``folder`` and summarise them; not those by earlier settings."""
     store = Store(folder)
     parts = [part for protocol in protocols if not (part := store.runs(protocol)).empty]
     runs = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=RUN_COLUMNS)
     runs = runs[runs["method"].isin(list(methods))].reset_index(drop=True)
+    by_table = {protocol.table: protocol for protocol in protocols}
+    current = np.array([_is_current(run, by_table[run["table"]], folder) for run in runs.to_dict(orient="records")])
+    stale = int((~current).sum()) if len(current) else 0
+    runs = runs[current].reset_index(drop=True) if stale else runs
     failures = [line for protocol in protocols for line in store.failures(protocol)]
     ceilings = {
         (protocol.table, metric): noise_ceiling(table_of(protocol, folder), metric)
         for protocol in protocols
         for metric in protocol.metrics
     }
-    return Results(runs, summarise(runs, protocols, store), ceilings, failures)
+    return Results(runs, summarise(runs, protocols, store), ceilings, failures, stale)
+
+
+def _is_current(run: Mapping[Hashable, Any], protocol: Protocol, folder: Path) -> bool:
+    """Whether a run is by the settings that its method has now; one of a method that is not installed counts."""
+    try:
+        method = find(run["method"])
+    except UnknownNameError:
+        return True
+    table = table_of(protocol, folder)
+    metrics: tuple[str, ...] = (run["metric"],)
+    if method.joint:
+        metrics = next(group for group in joint_groups(table, protocol.metrics) if run["metric"] in group)
+    return bool(run["settings"] == plain(method.identity(table, metrics, run["n_labels"])))
 
 
 def write_results(
@@ -135,7 +155,8 @@ def markdown(results: Results, protocols: Sequence[Protocol], left_out: Sequence
                 lines += _metric_lines(own, protocol, metric, results.ceilings[protocol.table, metric])
     if len(results.summary):
         lines += _cost_lines(results.summary)
-    for title, texts in (("Failed runs", results.failures), ("Not run", left_out)):
+    earlier = [f"{results.stale} runs by earlier settings of their methods, to be run again"] if results.stale else []
+    for title, texts in (("Failed runs", results.failures), ("Not run", [*left_out, *earlier])):
         if texts:
             lines += [f"## {title}", "", *(f"- {text}" for text in texts), ""]
     return "\n".join(lines) + (f"\n{facts}" if facts else "")

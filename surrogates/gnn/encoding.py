@@ -226,7 +226,8 @@ def fused(graph: RawGraph) -> RawGraph:
     The merged node writes what the last of them writes, and has the parameters and MACs of all.
     """
     reads = Counter(source for source, _ in graph.edges)
-    before = {target: source for source, target in graph.edges if target in set(graph.elementwise)}
+    merging = set(graph.elementwise)
+    before = {target: source for source, target in graph.edges if target in merging}
     operations, sizes = list(graph.operations), [list(row) for row in graph.sizes]
     first: dict[int, int] = {}  # of a merged node, the one that it became part of
     for node in graph.elementwise:  # in topological order

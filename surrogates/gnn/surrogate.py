@@ -25,7 +25,7 @@ from surrogates.gnn.training import TrainingConfig, fit_network
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no ReadingConfig.fuse
 WEIGHTS = "model.safetensors"
 #: Nodes (squared, times graphs) of one forward pass of ``predict``: bounds its memory.
 _BUDGET = 1 << 21

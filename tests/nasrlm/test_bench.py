@@ -142,8 +142,15 @@ def test_other_settings_make_runs_stale(protocol: Protocol, tmp_path: Path, monk
     standing = methods.METHODS["xgboost_genome"]
     changed = replace(standing, settings={**standing.settings, "config.trees": 7})
     monkeypatch.setitem(methods.METHODS, "xgboost_genome", changed)
+    names, out = ["xgboost_genome", "flops"], tmp_path / "out"
+    run_tasks(plan([protocol], ["flops"], tmp_path).tasks, tmp_path)
+    old = write_results([protocol], names, tmp_path, out)
+    assert set(old.runs["method"]) == {"flops"} and old.stale == 4  # no page mixes two settings of a method
+    assert "4 runs by earlier settings" in (out / "summary.md").read_text()
+    assert set(pd.read_parquet(out / "runs.parquet")["method"]) == {"flops"}
     run_tasks(todo, tmp_path, report=said.append)
     assert said[1] == "0 of 4 tasks are done already" and len(said) == 6
+    assert write_results([protocol], names, tmp_path, out).runs["method"].value_counts()["xgboost_genome"] == 4
 
 
 def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Path) -> None:
