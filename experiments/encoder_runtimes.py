@@ -106,9 +106,9 @@ def random_batch(tokens: int, batch: int) -> GraphBatch:
     for line in range(tokens):  # rows are in topological order
         ancestors[:, line] |= (ancestors[:, line, :, None] & ancestors).any(1)
     ids = torch.from_numpy(rng.integers(1, 1024, (batch, tokens)))
-    return GraphBatch(
-        ids, torch.ones_like(ids, dtype=torch.bool), torch.from_numpy(producers), torch.from_numpy(ancestors)
-    )
+    operands = producers & ~np.eye(tokens, dtype=bool)
+    wires = [torch.from_numpy(array) for array in (producers, ancestors, operands)]
+    return GraphBatch(ids, torch.ones_like(ids, dtype=torch.bool), *wires)
 
 
 def correlations(cells: int) -> pd.DataFrame | None:

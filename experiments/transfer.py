@@ -5,16 +5,16 @@
     python -m experiments.transfer --without each                   # one for every space with labels
 
 A label becomes its rank within its table: ``accuracy`` is the mean rank over the tasks of a table, ``latency`` over its
-devices, and four devices are learned by name. Half of the readings are networks of the free targets, so that those are
-not forgotten. A checkpoint "without" a space saw no label of any network of that space: fine-tuned on labels of that
-space, it may be judged on all others. A killed run resumes.
+devices; four devices and the seven tasks of TransNAS-Bench-101 are learned by name, too. Networks of the free targets
+are read in between, so that those are not forgotten. A checkpoint "without" a space saw no label of any network of that
+space: fine-tuned on labels of that space, it may be judged on all others. A killed run resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,14 @@ from surrogates.text.linearize import in_other_orders
 
 #: Devices that are learned by name, beside ``latency``: those that fronts are drawn for.
 DEVICES = ("pixel3_latency_ms", "eyeriss_latency_ms", "gold_6226_latency_ms", "titan_rtx_32_latency_ms")
+#: Tasks that are learned by name, beside ``accuracy``: they ask different things of one network, and which of them is
+#: nearest to a new metric shows only with its labels.
+TASKS = tuple(
+    f"{task}_test"
+    for task in ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
+)
 ACCURACY, LATENCY = "accuracy", "latency"
-TARGETS = (ACCURACY, LATENCY, *DEVICES)
+TARGETS = (ACCURACY, LATENCY, *DEVICES, *TASKS)
 #: Columns that repeat or anticipate another: parts of a mean, accuracies after few epochs.
 _PARTS = ("seed0", "seed1", "seed2", "ep4_", "ep12_", "ep36_")
 TRAINING = replace(FREE_TRAINING, epochs=4, learning_rate=1e-3, smoothing=0.01, ema=0.99)
@@ -50,10 +56,13 @@ class LabelConfig:
 
     Attributes:
         rows: Networks of each table, at most.
+        characters: Length of the texts of each table together, at most: a network of a space without cells costs four
+            times as much to read as a cell.
         seed: Seed of their choice and of the order of their lines.
     """
 
-    rows: int = 512
+    rows: int = 4096
+    characters: int = 2_500_000
     seed: int = 0
 
 
@@ -63,14 +72,15 @@ def main() -> None:
     parser.add_argument("--start", default=FREE, help="checkpoint of experiments.pretrain, a folder or a shipped name")
     parser.add_argument("--name", default=START, help="of what is written")
     parser.add_argument("--without", default="", help="spaces, comma-separated, each left out in turn; or each")
-    parser.add_argument("--rows", type=int, default=LabelConfig().rows, help="networks of each table")
+    parser.add_argument("--rows", type=int, default=LabelConfig().rows, help="networks of each table, at most")
+    parser.add_argument("--characters", type=int, default=LabelConfig().characters, help="of the texts of each table")
     parser.add_argument("--shards", type=int, default=4, help="shards of networks with free targets")
     parser.add_argument("--epochs", type=int, default=TRAINING.epochs)
     parser.add_argument("--learning-rate", type=float, default=TRAINING.learning_rate)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()
-    config, stream = LabelConfig(options.rows), StreamConfig()
+    config, stream = LabelConfig(options.rows, options.characters), StreamConfig()
     training = replace(TRAINING, epochs=options.epochs, learning_rate=options.learning_rate, threads=options.threads)
     tables = [info.name for info in available()]
     spaces = sorted({load_table(name).space.name for name in tables})
@@ -123,19 +133,21 @@ def transfer(
 
 def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
     """Networks of a table as texts, half of them in another order of lines, with their ranks: ``TARGETS``."""
-    path = STATE / "labelled" / f"{name}-{config.rows}-{config.seed}.parquet"
+    path = STATE / "labelled" / f"{name}-{'-'.join(map(str, astuple(config)))}.parquet"
     if not path.is_file():
         table = load_table(name)
         ranks = ranks_of(table)
         rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
         known = np.flatnonzero(ranks[list(TARGETS)].notna().any(axis=1))
-        rows = np.sort(rng.permutation(known)[: config.rows])
-        texts = []
+        rows, texts, length = rng.permutation(known)[: config.rows], list[str](), 0
         for row in rows:
             model = table.space.to_onnx(table.architectures[int(row)])
             texts.append(linearize(model) if rng.random() < 0.5 else in_other_orders(model, 1, rng=rng)[0])
+            length += len(texts[-1])
+            if length >= config.characters:
+                break
         frame = pd.DataFrame({"space": table.space.name, "table": name, "text": texts})
-        frame = frame.join(ranks.iloc[rows].reset_index(drop=True))
+        frame = frame.join(ranks.iloc[rows[: len(texts)]].reset_index(drop=True))
         replace_file(path, lambda beside: frame.to_parquet(beside, compression="zstd"))
     return pd.read_parquet(path)
 
@@ -150,7 +162,7 @@ def ranks_of(table: LabelTable) -> pd.DataFrame:
     ranks = {
         ACCURACY: _mean_rank(frame[quality]),
         LATENCY: _mean_rank(pd.concat([frame[slow], -frame[fast]], axis=1)),
-        **{name: _mean_rank(frame[[name] if name in chosen else []]) for name in DEVICES},
+        **{name: _mean_rank(frame[[name] if name in chosen else []]) for name in (*DEVICES, *TASKS)},
     }
     return pd.DataFrame(ranks, index=frame.index, columns=list(TARGETS))
 

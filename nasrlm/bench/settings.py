@@ -31,7 +31,8 @@ SETTINGS: dict[str, Mapping[str, object]] = {
     "flan": {"training.margin": 0.05},  # tuning chose the mean readout, trials by number of labels: ``flan_sizes``
     "flan_zcp": {},
     # The small model of experiments/rlm_ablations.py, in the recipe of experiments/recipe_trials.py, which went further
-    # than tuning: labels smeared over neighbouring digits, sixteen orders of lines, order counts more than digits.
+    # than tuning: labels smeared over neighbouring digits, sixteen orders of lines, order counts more than digits, sums
+    # along the wires, and a decoder that reads the mean of the graph.
     "rlm": {
         "model.width": 96,
         "model.encoder_layers": 3,
@@ -39,10 +40,12 @@ SETTINGS: dict[str, Mapping[str, object]] = {
         "model.heads": ("producers", "consumers", "ancestors", "descendants", "all", "all"),
         "model.feed_forward": 256,
         "model.dropout": 0.1,
+        "model.flow": True,
+        "model.mean_heads": 6,
         "training.learning_rate": 1e-3,
         "training.weight_decay": 0.2,
         "training.smoothing": 0.4,
-        "training.ranking": 10.0,
+        "training.ranking": 100.0,
         "training.orders": 16,
         "training.threads": 1,
         "decoding.precision": "auto",

@@ -28,6 +28,10 @@ class ModelConfig:
         decoder_layers: Decoder depth.
         heads: What each head of the wired encoder may look at, out of ``MASKS``; the decoder has as many heads;
             ``width`` must be a multiple of twice their number.
+        flow: Besides attending, tokens of the wired encoder add up what their line reads and what reads it: attention
+            takes means, and cannot count.
+        mean_heads: Heads of the decoder that take the mean of all tokens of the graph, whatever they say: with few
+            labels it is not worth learning where to look.
         feed_forward: Size of the hidden layer in each block.
         context: Longest text in tokens; longer ones raise.
         dropout: Dropout rate in training.
@@ -40,6 +44,8 @@ class ModelConfig:
     encoder_layers: int = 4
     decoder_layers: int = 2
     heads: tuple[str, ...] = ("producers",) * 2 + ("consumers",) * 2 + ("ancestors", "descendants") + ("all",) * 2
+    flow: bool = False
+    mean_heads: int = 0
     feed_forward: int = 384
     context: int = 2048
     dropout: float = 0.0
@@ -53,6 +59,8 @@ class ModelConfig:
         for head in self.heads:
             if head not in MASKS:
                 raise UsageError(f"unknown head mask {head!r}; choose from: {', '.join(MASKS)}")
+        if not 0 <= self.mean_heads <= len(self.heads):
+            raise UsageError(f"mean_heads is {self.mean_heads}; there are {len(self.heads)} heads")
         if self.width % (2 * len(self.heads)):
             raise UsageError(f"width {self.width} must be a multiple of twice the {len(self.heads)} heads")
 

@@ -22,9 +22,9 @@ from search_spaces.errors import UsageError
 from surrogates.rlm.attention import rotary
 from surrogates.rlm.config import ModelConfig
 from surrogates.rlm.model import RLMNetwork
-from surrogates.rlm.wired import EncoderLayer, WiredEncoder
+from surrogates.rlm.wired import EncoderLayer, Flow, WiredEncoder
 
-INPUTS, OUTPUT = ("ids", "present", "producers", "ancestors"), "memory"
+INPUTS, OUTPUT = ("ids", "present", "producers", "ancestors", "operands"), "memory"
 _OPSET, _IR_VERSION = 20, 10  # Gelu came with opset 20; newer files are refused by older runtimes
 _NEVER = -1e9  # finite: a row that may look nowhere stays a number
 
@@ -78,10 +78,13 @@ def encoder_to_onnx(network: RLMNetwork) -> onnx.ModelProto:
     width, heads = config.width, len(config.heads)
     mask = _mask(graph, config)
     rotation = _rotation(graph, config, ids)
+    wires = _wires(graph) if config.flow else None
     x = graph.add("Gather", [graph.tensor(encoder.embedding.weight), ids])
     for layer in encoder.layers:
         assert isinstance(layer, EncoderLayer)
         x = graph.add("Add", [x, _attention(graph, layer, x, mask, rotation)])
+        if layer.flow is not None and wires is not None:
+            x = graph.add("Add", [x, _flow(graph, layer.flow, x, wires)])
         hidden = _linear(graph, layer.feed_forward[0], graph.norm(layer.feed_forward_norm, x))
         x = graph.add("Add", [x, _linear(graph, layer.feed_forward[3], graph.add("Gelu", [hidden]))])
     states = graph.norm(encoder.norm, x)
@@ -170,6 +173,33 @@ def _attention(graph: _Graph, layer: EncoderLayer, x: str, mask: str, rotation: 
     share = graph.add("Softmax", [graph.add("Add", [scores, mask])], {"axis": -1})
     merged = graph.add("Transpose", [graph.add("MatMul", [share, v])], {"perm": (0, 2, 1, 3)})
     return graph.add("MatMul", [graph.reshape(merged, (0, 0, width)), graph.tensor(layer.projection.weight.T)])
+
+
+def _wires(graph: _Graph) -> tuple[str, str]:
+    """Weights of the sums over operands and over readers; see ``wired.Wires``."""
+    producers, operands = graph.inputs["producers"], graph.inputs["operands"]
+    swapped: Attributes = {"perm": (0, 2, 1)}
+    same_line = graph.add("And", [producers, graph.add("Transpose", [producers], swapped)])
+    size = graph.add("ReduceSum", [_float(graph, same_line), graph.integers(1)], {"keepdims": 1})
+    size = graph.add("Max", [size, graph.number(1.0)])
+    forth = graph.add("Div", [_float(graph, operands), size])
+    back = graph.add("Div", [_float(graph, graph.add("Transpose", [operands], swapped)), size])
+    return forth, back
+
+
+def _float(graph: _Graph, x: str) -> str:
+    return graph.add("Cast", [x], {"to": TensorProto.FLOAT})
+
+
+def _flow(graph: _Graph, flow: Flow, x: str, wires: tuple[str, str]) -> str:
+    """``wired.Flow``."""
+    x = graph.norm(flow.norm, x)
+    values = graph.add("MatMul", [x, graph.tensor(flow.values.weight.T)])
+    parts = graph.add_many("Split", [values], 2, {"axis": -1, "num_outputs": 2})
+    arrived = [graph.add("MatMul", [weights, part]) for weights, part in zip(wires, parts, strict=True)]
+    gates = graph.add("Sigmoid", [_linear(graph, flow.gates, x)])
+    let_in = graph.add("Mul", [gates, graph.add("Concat", arrived, {"axis": -1})])
+    return graph.add("MatMul", [let_in, graph.tensor(flow.projection.weight.T)])
 
 
 def _rotate(graph: _Graph, x: str, rotation: tuple[str, str]) -> str:

@@ -48,12 +48,14 @@ class EncodedGraph(NamedTuple):
         lines: Line of each token ``(t,)``.
         producers: Bool ``(lines, lines)``, a line's own producers and itself.
         ancestors: Bool ``(lines, lines)``, a line's ancestors and itself.
+        operands: Bool ``(lines, lines)``, what a line reads, also through lines that only add or concatenate.
     """
 
     ids: np.ndarray
     lines: np.ndarray
     producers: np.ndarray
     ancestors: np.ndarray
+    operands: np.ndarray
 
     @classmethod
     def collate(cls, rows: Sequence[EncodedGraph]) -> GraphBatch:
@@ -61,8 +63,7 @@ class EncodedGraph(NamedTuple):
         length = max(len(graph.ids) for graph in rows)
         ids = np.zeros((len(rows), length), dtype=np.int64)
         present = np.zeros((len(rows), length), dtype=bool)
-        producers = np.zeros((len(rows), length, length), dtype=bool)
-        ancestors = np.zeros((len(rows), length, length), dtype=bool)
+        producers, ancestors, operands = np.zeros((3, len(rows), length, length), dtype=bool)
         for row, graph in enumerate(rows):
             size = len(graph.ids)
             ids[row, :size] = graph.ids
@@ -70,7 +71,8 @@ class EncodedGraph(NamedTuple):
             pairs = np.ix_(graph.lines, graph.lines)
             producers[row, :size, :size] = graph.producers[pairs]
             ancestors[row, :size, :size] = graph.ancestors[pairs]
-        return GraphBatch(*(torch.from_numpy(array) for array in (ids, present, producers, ancestors)))
+            operands[row, :size, :size] = graph.operands[pairs]
+        return GraphBatch(*(torch.from_numpy(array) for array in (ids, present, producers, ancestors, operands)))
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,20 @@ class GraphBatch:
         present: Bool ``(b, t)``, false at padding.
         producers: Bool ``(b, t, t)``: token ``j`` lies in a line that token ``i``'s line reads, or in the same line.
         ancestors: Bool ``(b, t, t)``, likewise for ancestors.
+        operands: Bool ``(b, t, t)``: token ``j`` lies in a line that token ``i``'s line reads, be it through lines that
+            only add or concatenate.
     """
 
     ids: torch.Tensor
     present: torch.Tensor
     producers: torch.Tensor
     ancestors: torch.Tensor
+    operands: torch.Tensor
 
     def to(self, device: torch.device | str) -> GraphBatch:
         """The batch on ``device``."""
-        return GraphBatch(*(t.to(device) for t in (self.ids, self.present, self.producers, self.ancestors)))
+        parts = (self.ids, self.present, self.producers, self.ancestors, self.operands)
+        return GraphBatch(*(part.to(device) for part in parts))
 
 
 class PlainText(NamedTuple):

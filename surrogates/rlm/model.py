@@ -43,7 +43,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads = len(config.heads)
+        self.heads, self.mean_heads = len(config.heads), config.mean_heads
         self.self_norm = nn.RMSNorm(config.width)
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.self_projection = nn.Linear(config.width, config.width, bias=False)
@@ -58,6 +58,8 @@ class DecoderLayer(nn.Module):
     def attend_graph(self, x: Tensor, keys: Tensor, values: Tensor, present: Tensor) -> Tensor:
         """Attention of ``x`` ``(b, q, width)`` to the graph, then feed-forward."""
         (query,) = split_heads(self.query(self.graph_norm(x)), 1, self.heads)
+        if self.mean_heads:  # equal scores for all tokens
+            query = torch.cat([torch.zeros_like(query[:, : self.mean_heads]), query[:, self.mean_heads :]], dim=1)
         if short_attention.is_prepared(present):
             attended = short_attention.attention(query, keys, values, present)
         else:

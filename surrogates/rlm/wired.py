@@ -1,14 +1,15 @@
 """The compact encoder, which reads text and wiring, and its reader.
 
 A pre-norm transformer with rotary positions whose heads are hard-masked: some see only the lines that a token's line
-reads, some only those that read it, some its ancestors or descendants, the rest everything.
+reads, some only those that read it, some its ancestors or descendants, the rest everything. Attention takes
+means; with ``ModelConfig.flow`` every layer also adds up vectors along the wires.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -62,7 +63,8 @@ class WiredReader(Reader):
             check_length(len(ids), context)
             wires = wiring(text)
             self_too = np.eye(len(wires.producers), dtype=bool)
-            encoded.append(EncodedGraph(ids, lines, wires.producers | self_too, wires.ancestors | self_too))
+            producers, ancestors = wires.producers | self_too, wires.ancestors | self_too
+            encoded.append(EncodedGraph(ids, lines, producers, ancestors, wires.operands))
         return encoded
 
     def encoder(self, config: ModelConfig) -> Encoder:
@@ -70,8 +72,49 @@ class WiredReader(Reader):
         return WiredEncoder(config, len(self._tokenizer))
 
 
+class Wires(NamedTuple):
+    """Weights of sums over tokens, ``(b, t, t)``; the tokens of a line share a weight of 1.
+
+    Attributes:
+        operands: Of the lines that a token's line reads.
+        readers: Of the lines that read it.
+    """
+
+    operands: Tensor
+    readers: Tensor
+
+    @classmethod
+    def of(cls, batch: GraphBatch) -> Wires:
+        """The wires of a batch."""
+        same_line = batch.producers & batch.producers.transpose(1, 2)  # a wire leads one way: no other line is both
+        share = 1 / same_line.sum(dim=-1).clamp(min=1)[:, None]
+        return cls(batch.operands * share, batch.operands.transpose(1, 2) * share)
+
+
+class Flow(nn.Module):
+    """Gated sums along the wires, pre-norm: dense graph flow (Ning et al., arXiv 2004.01899) in both directions.
+
+    A token receives the vectors of the lines that its own line reads, and of those that read it, through a matrix each,
+    and lets in of them what its gates say. A line counts once, however many tokens it has.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width)
+        self.values = nn.Linear(width, 2 * width, bias=False)
+        self.gates = nn.Linear(width, 2 * width)
+        self.projection = nn.Linear(2 * width, width, bias=False)
+
+    def forward(self, x: Tensor, wires: Wires) -> Tensor:
+        """``x`` is ``(b, t, width)``, and so is the result."""
+        x = self.norm(x)
+        read, reading = self.values(x).chunk(2, dim=-1)
+        arrived = torch.cat([torch.bmm(wires.operands, read), torch.bmm(wires.readers, reading)], dim=-1)
+        return self.projection(torch.sigmoid(self.gates(x)) * arrived)
+
+
 class EncoderLayer(nn.Module):
-    """Masked self-attention and feed-forward, both pre-norm and residual."""
+    """Masked self-attention, flow if there is any, and feed-forward, all pre-norm and residual."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -79,12 +122,20 @@ class EncoderLayer(nn.Module):
         self.attention_norm = nn.RMSNorm(config.width)
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.projection = nn.Linear(config.width, config.width, bias=False)
+        self.flow = Flow(config.width) if config.flow else None
         self.feed_forward_norm = nn.RMSNorm(config.width)
         self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        """``x`` is ``(b, t, width)``, ``mask`` bool ``(b, heads, t, t)``, or such a one ``prepared``."""
+    def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor], wires: Wires | None) -> Tensor:
+        """One layer.
+
+        Args:
+            x: ``(b, t, width)``.
+            mask: Bool ``(b, heads, t, t)``, or such a one ``prepared``.
+            rotation: Rotary positions.
+            wires: What flows where, if anything does.
+        """
         qkv = self.qkv(self.attention_norm(x))
         if short_attention.is_prepared(mask):
             merged = short_attention.self_attention(qkv, self.heads, mask, rotation)
@@ -93,6 +144,8 @@ class EncoderLayer(nn.Module):
             q, k = rotate(q, rotation), rotate(k, rotation)
             merged = merge_heads(functional.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         x = x + self.dropout(self.projection(merged))
+        if self.flow is not None:
+            x = x + self.dropout(self.flow(x, wires))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
@@ -112,9 +165,10 @@ class WiredEncoder(Encoder):
         """See ``Encoder``."""
         mask = short_attention.prepared(self._mask(batch), training=self.training)
         rotation = rotary(batch.ids.shape[1], self.config.width // len(self.config.heads), batch.ids.device)
+        wires = Wires.of(batch) if self.config.flow else None
         x = self.dropout(self.embedding(batch.ids))
         for layer in self.layers:
-            x = layer(x, mask, rotation)
+            x = layer(x, mask, rotation, wires)
         return States(self.norm(x), batch.present)
 
     def _mask(self, batch: GraphBatch) -> Tensor:

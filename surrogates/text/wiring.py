@@ -11,6 +11,8 @@ from search_spaces.errors import InvalidGraphError
 
 _REFERENCES = re.compile(r" <([\d. ]*)(?: @\S+)?$")
 _CALL = re.compile(r"F(\d+)(?=[*:\s]|$)")
+#: Lines that only bring others together.
+_MERGE = re.compile(r"(Add|Sum|Concat)\b")
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,13 @@ class Wiring:
         producers: Bool ``(lines, lines)``; ``producers[i, j]`` if line ``i`` reads line ``j``. A function's header
             stands for its inputs; a call reads, besides its operands, the lines that the function returns.
         ancestors: Transitive closure of ``producers``.
+        operands: ``producers``, and what a line reads through lines that only add or concatenate: the operations that
+            feed an operation, however their results are brought together.
     """
 
     producers: np.ndarray
     ancestors: np.ndarray
+    operands: np.ndarray
 
 
 def wiring(text: str) -> Wiring:
@@ -55,7 +60,7 @@ def wiring(text: str) -> Wiring:
             if not 1 <= number <= len(results):
                 raise InvalidGraphError(f"line {i} calls F{number}, but only {len(results)} functions are defined")
             producers[i, results[number - 1]] = True
-    return Wiring(producers, _closure(producers))
+    return Wiring(producers, _closure(producers), _through(producers, [bool(_MERGE.match(line)) for line in lines]))
 
 
 def _read(line: str, i: int, header: int, inputs: int, first: int) -> list[int]:
@@ -87,3 +92,13 @@ def _closure(producers: np.ndarray) -> np.ndarray:
         for j in np.flatnonzero(producers[i]):
             ancestors[i] |= ancestors[j]
     return ancestors
+
+
+def _through(producers: np.ndarray, transparent: list[bool]) -> np.ndarray:
+    """``producers`` and those of transparent producers; rows are in topological order."""
+    operands = producers.copy()
+    for i in range(len(operands)):
+        for j in np.flatnonzero(producers[i]):
+            if transparent[j]:
+                operands[i] |= operands[j]
+    return operands

@@ -12,7 +12,7 @@ import pytest
 
 from experiments import fresh_graphs, pretrain, transfer
 from experiments.fresh_graphs import StreamConfig, make_shard
-from experiments.transfer import ACCURACY, DEVICES, LATENCY, TARGETS, LabelConfig, labelled_texts, ranks_of
+from experiments.transfer import ACCURACY, DEVICES, LATENCY, TARGETS, TASKS, LabelConfig, labelled_texts, ranks_of
 from nasrlm.labels.tables import TableInfo, available, load_table
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
@@ -57,7 +57,7 @@ def test_labels_become_ranks(info: TableInfo) -> None:
         if name.startswith("zcp_") or name in ("params", "macs"):
             continue
         rows = table.frame[name].notna() & known[LATENCY if name.endswith(("_ms", "_ips")) else ACCURACY]
-        if name in DEVICES:
+        if name in (*DEVICES, *TASKS):
             assert spearman_rho(table.frame[name][known[name]], ranks[name][known[name]]) > 0.9999
         if name.endswith("_latency_ms"):
             assert spearman_rho(table.frame[name][rows], ranks[LATENCY][rows]) > 0
@@ -73,6 +73,10 @@ def test_texts_carry_the_labels_of_their_networks(state: Path) -> None:
     frame = labelled_texts("nasbench_macro", LabelConfig(rows=60))
     assert len(frame) == 60 and set(frame["space"]) == {"nasbench_macro"}
     pd.testing.assert_frame_equal(frame, labelled_texts("nasbench_macro", LabelConfig(rows=60)))  # from disk
+    few = labelled_texts("nasbench_macro", LabelConfig(rows=60, characters=20_000))
+    lengths = few["text"].str.len()
+    assert lengths.sum() >= 20_000 > lengths[:-1].sum()  # the last network reaches the limit
+    pd.testing.assert_frame_equal(few, frame[: len(few)])
     own = {linearize(table.space.to_onnx(arch)): row for row, arch in enumerate(table.architectures[:400])}
     rows = [(own[text], row) for row, text in enumerate(frame["text"]) if text in own]
     ranks = ranks_of(table)

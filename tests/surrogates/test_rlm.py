@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from search_spaces.errors import CheckpointError, InvalidGraphError, TrainingErr
 from surrogates.numbers import FloatFormat, FractionFormat
 from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.decoding import expand, sample
-from surrogates.rlm.inputs import collate
+from surrogates.rlm.inputs import EncodedGraph, GraphBatch, collate
 from surrogates.rlm.model import RLMNetwork
+from surrogates.rlm.wired import Wires
 from surrogates.text import linearize
 
 TINY = ModelConfig(
@@ -256,3 +258,44 @@ def test_another_runs_state_is_not_taken_over(cells: tuple[list[str], pd.DataFra
     torch.save({"identity": {"epochs": 99}}, tmp_path / "training.pt")
     with pytest.raises(CheckpointError, match="other settings"):
         RLM(TINY, QUICK).fit(texts, labels, checkpoint=tmp_path)
+
+
+def test_heads_that_take_the_mean_look_nowhere(cells: tuple[list[str], pd.DataFrame]) -> None:
+    """What the keys say changes nothing for them; the values count, all alike and without padding."""
+    texts, labels = cells
+    for count in (0, 2, len(TINY.heads)):
+        model = replace(TINY, mean_heads=count)
+        rlm = RLM(model, TrainingConfig(epochs=1, threads=1)).initialise(texts[:20], labels.iloc[:20])
+        network, batch = rlm.network.eval(), collate(rlm.encode(texts[:8]))
+        names, tokens = torch.zeros(8, 1, dtype=torch.long), torch.zeros(8, 1, 3, dtype=torch.long)
+        visible = torch.zeros(8, 1, 1, dtype=torch.bool)
+        with torch.inference_mode():
+            memory = network.memory(batch)
+            first = tuple(torch.cat([torch.randn_like(k[:, :count]), k[:, count:]], dim=1) for k in memory.keys)
+            every = tuple(torch.randn_like(k) for k in memory.keys)
+            states, without_first, without_any = (
+                network.write(memory._replace(keys=keys), names, tokens, visible)[0]
+                for keys in (memory.keys, first, every)
+            )
+        torch.testing.assert_close(without_first, states)
+        assert torch.allclose(without_any, states, atol=1e-5) == (count == len(TINY.heads))
+    with pytest.raises(UsageError, match="mean_heads is 6; there are 5 heads"):
+        replace(TINY, mean_heads=6)
+
+
+def test_flow_adds_up_what_attention_averages(cells: tuple[list[str], pd.DataFrame]) -> None:
+    texts = ["def\nRelu\nSigmoid\nConv k3 <2 1\nin 3x8x8\nF1", "def\nRelu\nRelu\nSum <2 1\nConv k3\nin 3x8x8\nF1"]
+    rlm = RLM(replace(TINY, flow=True), TrainingConfig(epochs=1)).initialise(texts, pd.DataFrame({"y": [0.0, 1.0]}))
+    encoded = rlm.encode(texts)
+    batch = collate(encoded)
+    assert isinstance(batch, GraphBatch)
+    wires = Wires.of(batch)
+    for row, text in enumerate(encoded):
+        assert isinstance(text, EncodedGraph)
+        for token, line in enumerate(text.lines):
+            operands, readers = text.operands[line].sum(), text.operands[:, line].sum()
+            assert wires.operands[row, token].sum().item() == pytest.approx(operands)
+            assert wires.readers[row, token].sum().item() == pytest.approx(readers)
+        for line in range(text.lines.max() + 1):  # every line that is read weighs as much, however long it is
+            weights = wires.operands[row][:, np.flatnonzero(text.lines == line)].sum(dim=-1)
+            assert set(weights.round(decimals=5).tolist()) <= {0.0, 1.0}

@@ -106,11 +106,14 @@ def test_int8_orders_alike(fitted: RLM, cells: tuple) -> None:
         assert spearmanr(small.mean[:, column], whole.mean[:, column]).statistic > 0.95
 
 
+@pytest.mark.parametrize("flow", [False, True])
 @pytest.mark.parametrize("heads", [TINY.heads, ("all",), ("producers", "descendants")])
-def test_the_exported_encoder_is_the_encoder(cells: tuple, heads: tuple[str, ...]) -> None:
+def test_the_exported_encoder_is_the_encoder(cells: tuple, heads: tuple[str, ...], flow: bool) -> None:
     """On random weights, for batches of all sizes, padded or not; padding itself may differ."""
     texts, labels = cells
-    rlm = RLM(replace(TINY, heads=heads), TrainingConfig(epochs=1, batch_size=100, threads=1)).fit(texts, labels)
+    rlm = RLM(replace(TINY, heads=heads, flow=flow), TrainingConfig(epochs=1, batch_size=100, threads=1)).fit(
+        texts, labels
+    )
     for parameter in rlm.network.parameters():  # far from initial values: norms and biases, too
         torch.nn.init.normal_(parameter, std=0.3)
     model = encoder_to_onnx(rlm.network)

@@ -78,6 +78,35 @@ def test_wiring_follows_references_and_calls() -> None:
     assert wiring(text).ancestors[first_call, :9].all()
 
 
+def test_operands_are_read_through_what_only_merges() -> None:
+    text = "def\nRelu\nConv k3 <2\nAdd <2 1\nSum <1 2\nConcat axis=1 <1 4\nMul <1 2\nConv k1\nin 3x8x8\nF1"
+    wires = wiring(text)
+    operands = {i: list(map(int, np.flatnonzero(row))) for i, row in enumerate(wires.operands)}
+    assert operands[3] == [1, 2]
+    assert operands[4] == [1, 2, 3]  # the conv itself, and both operands of the sum before
+    assert operands[5] == [1, 2, 3, 4]  # through both sums
+    assert operands[6] == [1, 2, 3, 4, 5]
+    assert operands[7] == [6]  # a product is an operation of its own
+    assert (wires.producers <= wires.operands).all() and (wires.operands <= wires.ancestors).all()
+
+
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "enas_macro", "ofa_mobilenetv3"])
+def test_operands_are_producers_and_ancestors_through_merges(name: str) -> None:
+    """Against a search along the wires."""
+    space, rng = search_spaces.get(name), np.random.default_rng(2)
+    for _ in range(5):
+        lines = linearize(space.to_onnx(space.sample(rng))).split("\n")
+        wires = wiring("\n".join(lines))
+        for line, row in enumerate(wires.operands):
+            expected, stack = set[int](), list(np.flatnonzero(wires.producers[line]))
+            while stack:
+                source = int(stack.pop())
+                expected.add(source)
+                if lines[source].split(" ")[0].split("|")[0] in ("Add", "Sum", "Concat"):
+                    stack += list(np.flatnonzero(wires.producers[source]))
+            assert set(np.flatnonzero(row).tolist()) == expected
+
+
 def _model(nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str]], output: str) -> onnx.ModelProto:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
     result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
