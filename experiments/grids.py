@@ -35,6 +35,9 @@ CORE = (
 )
 #: Labels of NDS's ENAS space: its number is not published, its neighbours have 16 and 100.
 ENAS_LABELS = 100
+#: Bootstrap samples in the full grid: with ten draws of labels those say most, and a cheap method would spend its time
+#: on samples.
+FULL_RESAMPLES = 20
 
 
 def core() -> list[Protocol]:
@@ -49,7 +52,8 @@ def full() -> list[Protocol]:
     found = []
     for table in available():
         labels = tuple(name for name in table.metrics if name not in ("params", "macs") and not name.startswith("zcp_"))
-        found.append(Protocol(table.name, labels, sizes, 10, tests.get(table.name, 5000)))
+        test = tests.get(table.name, 5000)
+        found.append(Protocol(table.name, labels, sizes, 10, test, resamples=FULL_RESAMPLES))
     return found
 
 
