@@ -48,7 +48,7 @@ class EncodedGraph(NamedTuple):
         lines: Line of each token ``(t,)``.
         producers: Bool ``(lines, lines)``, a line's own producers and itself.
         ancestors: Bool ``(lines, lines)``, a line's ancestors and itself.
-        operands: Bool ``(lines, lines)``, what a line reads, also through lines that only add or concatenate.
+        operands: Bool ``(lines, lines)``, what a line reads, also through lines that add or concatenate.
     """
 
     ids: np.ndarray

@@ -11,7 +11,7 @@ from search_spaces.errors import InvalidGraphError
 
 _REFERENCES = re.compile(r" <([\d. ]*)(?: @\S+)?$")
 _CALL = re.compile(r"F(\d+)(?=[*:\s]|$)")
-#: Lines that only bring others together.
+#: Lines that begin by bringing others together; an activation may follow.
 _MERGE = re.compile(r"(Add|Sum|Concat)\b")
 
 
@@ -23,7 +23,7 @@ class Wiring:
         producers: Bool ``(lines, lines)``; ``producers[i, j]`` if line ``i`` reads line ``j``. A function's header
             stands for its inputs; a call reads, besides its operands, the lines that the function returns.
         ancestors: Transitive closure of ``producers``.
-        operands: ``producers``, and what a line reads through lines that only add or concatenate: the operations that
+        operands: ``producers``, and what a line reads through lines that add or concatenate: the operations that
             feed an operation, however their results are brought together.
     """
 
