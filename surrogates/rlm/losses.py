@@ -5,8 +5,8 @@ The ranking loss (``TrainingConfig.ranking``) reads the first digit's softmax as
 their true distance, at most by ``MARGIN``: ``max(0, min(MARGIN, y_i - y_j) - (e_i - e_j))``. A pairwise hinge as in
 FLAN (arXiv 2403.02484), but one that never asks for more than the truth. It shapes the same logits that decoding reads
 and adds no weights. Only the first digit takes part, so two graphs within a tenth are told apart by spreading its
-probability over two digits: that pulls against the cross-entropy. With many labels the weight should stay small; with few
-the order of networks is worth more than their digits (``nasrlm.bench.settings``).
+probability over two digits: that pulls against the cross-entropy. With many labels the weight should stay small; with
+few, the order of networks is worth more than their digits (``nasrlm.bench.settings``).
 """
 
 from __future__ import annotations
