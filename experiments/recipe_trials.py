@@ -30,14 +30,22 @@ from nasrlm.metrics import kendall_tau
 
 CSV = RESULTS / "recipe_trials.csv"
 FOLDER = RUNS / "kendall_tau"
-METRIC = "cifar10_test"
 #: The benchmark reports the seeds 0, 1, …; these are far from them.
 FIRST_SEED = 100
-KEYS = ["code", "method", "variant", "table", "n_labels", "first_seed"]
+KEYS = ["code", "method", "variant", "table", "metric", "n_labels", "first_seed"]
+#: Variants of every graph network.
+READINGS: Mapping[str, Mapping[str, object]] = {
+    "standing": {},
+    "whole_graph": {"reading.graph": "full"},
+}
 #: Settings that a variant changes, by method; ``standing`` is what the benchmark runs, ``before`` what it ran first.
 VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
+    "gcn": READINGS,
+    "gin": READINGS,
+    "gat": READINGS,
+    "mlp": READINGS,
     "flan": {
-        "standing": {},
+        **READINGS,
         "before": {"reading.dead": "keep", "model.readout": "output"},
         "dead_kept": {"reading.dead": "keep"},
         "dead_dropped": {"reading.dead": "drop"},
@@ -85,18 +93,21 @@ def main() -> None:
     parser.add_argument("--method", choices=VARIANTS, default="flan")
     parser.add_argument("--variants", default="", help="comma-separated; all of the method by default")
     parser.add_argument("--table", default="nasbench201")
+    parser.add_argument("--metric", default="cifar10_test")
     parser.add_argument("--labels", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=10, help="draws of labels")
     parser.add_argument("--test", type=int, default=2000, help="networks to judge by, those of a draw")
     options = parser.parse_args()
     pin_threads()
-    protocol = Protocol(options.table, (METRIC,), (options.labels,), options.seeds, options.test)
+    protocol = Protocol(options.table, (options.metric,), (options.labels,), options.seeds, options.test)
     variants = VARIANTS[options.method]
     for name in options.variants.split(",") if options.variants else variants:
         if name not in variants:
             parser.error(f"--variants {name}: choose from {', '.join(variants)}")
         standing = find(options.method)
-        method = replace(standing, quality={**standing.quality, **variants[name]})
+        method = replace(
+            standing, settings={**standing.settings, **variants[name]}, quality={**standing.quality, **variants[name]}
+        )
         begin = time.process_time()
         taus = [tau_of(method, protocol, FIRST_SEED + k) for k in range(options.seeds)]
         row: dict[str, object] = {
@@ -104,6 +115,7 @@ def main() -> None:
             "method": options.method,
             "variant": name,
             "table": options.table,
+            "metric": options.metric,
             "n_labels": options.labels,
             "settings": json.dumps(method.chosen(table_of(protocol, FOLDER), protocol.metrics, options.labels)),
             "first_seed": FIRST_SEED,
@@ -120,13 +132,13 @@ def main() -> None:
 
 def tau_of(method: Method, protocol: Protocol, seed: int) -> float:
     """Kendall tau of one fit; 0 for constant predictions."""
-    table = table_of(protocol, FOLDER)
-    rows = draw(table, protocol, METRIC, protocol.sizes[0], seed)
+    table, metric = table_of(protocol, FOLDER), protocol.metrics[0]
+    rows = draw(table, protocol, metric, protocol.sizes[0], seed)
     surrogate = method.create(table, protocol.metrics, len(rows.train), seed)
-    labels = table.frame[[METRIC]].iloc[rows.train].reset_index(drop=True)
+    labels = table.frame[[metric]].iloc[rows.train].reset_index(drop=True)
     surrogate.fit(networks(table, rows.train), labels)
     mean = surrogate.predict(networks(table, rows.test)).mean[:, 0]
-    return float(np.nan_to_num(kendall_tau(table.frame[METRIC].to_numpy(dtype=float)[rows.test], mean)))
+    return float(np.nan_to_num(kendall_tau(table.frame[metric].to_numpy(dtype=float)[rows.test], mean)))
 
 
 def write_row(row: Mapping[str, object]) -> None:
@@ -134,6 +146,8 @@ def write_row(row: Mapping[str, object]) -> None:
     made = pd.DataFrame([dict(row)])
     if CSV.exists():
         old = pd.read_csv(CSV)
+        if "metric" not in old:
+            old.insert(list(old).index("table") + 1, "metric", "cifar10_test")
         same = (old[KEYS] == made[KEYS].iloc[0]).all(axis=1)
         made = pd.concat([old[~same], made], ignore_index=True)
     write_csv(CSV, made, command=command_of("experiments.recipe_trials"), seed=FIRST_SEED)

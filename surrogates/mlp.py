@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.errors import UsageError
-from surrogates.gnn.encoding import PADDING, UNKNOWN, GraphBatch
+from surrogates.gnn.encoding import UNKNOWN, GraphBatch
 from surrogates.gnn.layers import Sizes
 from surrogates.gnn.surrogate import GraphSurrogate
 
@@ -52,18 +52,13 @@ class MLPNetwork(nn.Module):
 
     def forward(self, batch: GraphBatch) -> Tensor:
         """Scores ``(b, m)``."""
-        if (
-            not self.cut
-            and batch.operations.shape[1] > self.nodes
-            and bool((batch.operations[:, self.nodes :] != PADDING).any())
-        ):
+        if not self.cut and bool(batch.mask[:, self.nodes :].any()):
             raise UsageError(
                 f"a graph has more than the {self.nodes} nodes of the largest training graph, and a perceptron reads a "
                 "fixed number; train on larger graphs, set MLPConfig(cut=True), or use gcn, gin, gat or flan"
             )
-        operations = batch.operations[:, : self.nodes]
         parts = [
-            nn.functional.one_hot(operations, self.words + UNKNOWN)[..., UNKNOWN:].float(),
+            batch.operations[:, : self.nodes, UNKNOWN:],
             batch.adjacency[:, : self.nodes, : self.nodes],
             batch.features[:, : self.nodes],
         ]

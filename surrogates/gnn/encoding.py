@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from search_spaces.errors import UsageError
-from surrogates.gnn.graph_data import INPUT, OUTPUT, SIZES, Kind, RawGraph
+from surrogates.gnn.graph_data import BETWEEN, INPUT, OUTPUT, SIZES, Kind, RawGraph
 
 #: What was read of one network.
 Parts = tuple[RawGraph, ...]
-#: Index 0 pads, index 1 is an operation never seen in training.
+#: Index 0 is no operation, index 1 one never seen in training.
 PADDING, UNKNOWN = 0, 1
 #: A size that varies less than this over all training nodes says nothing.
 _CONSTANT = 1e-6
@@ -28,22 +28,24 @@ class ReadingConfig:
     """What of a model is read.
 
     Attributes:
-        graph: ``cell`` reads the cells that differ between the training networks, and the whole network where there
-            are none; ``full`` always reads the whole network.
-        sizes: Give every node its channels, resolution, parameters, MACs and calls besides its operation.
+        graph: ``cell`` reads the cells that differ between the training networks, and the calls of the main graph
+            where there are none; ``block`` always reads the calls of the main graph, ``full`` the whole network; see
+            ``surrogates.gnn.graph_data``.
+        sizes: Give the nodes of cells their channels, resolution, parameters, MACs and calls besides their operations.
+            Those of whole networks always have them: calls of one block differ in little else.
         dead: ``keep`` reads operations that carry zeros only or do not reach the output, as a device runs them;
             ``drop`` leaves them out, for they do not touch the accuracy.
-        fuse: Of a whole network, read an operator with the normalisation and activation after it as one node.
+        fuse: Outside of cells, read an operator with the normalisation and activation after it as one node.
     """
 
-    graph: Literal["cell", "full"] = "cell"
+    graph: Literal["cell", "block", "full"] = "cell"
     sizes: bool = True
     dead: Literal["keep", "drop"] = "keep"
     fuse: bool = True
 
     def __post_init__(self) -> None:
-        if self.graph not in ("cell", "full"):
-            raise UsageError(f"unknown graph {self.graph!r}; choose from: cell, full")
+        if self.graph not in ("cell", "block", "full"):
+            raise UsageError(f"unknown graph {self.graph!r}; choose from: cell, block, full")
         if self.dead not in ("keep", "drop"):
             raise UsageError(f"unknown treatment {self.dead!r} of dead operations; choose from: keep, drop")
 
@@ -52,7 +54,8 @@ class GraphBatch(NamedTuple):
     """``b`` graphs of at most ``n`` nodes; node 0 is the output.
 
     Attributes:
-        operations: Vocabulary indices, ``(b, n)``; ``PADDING`` beyond a graph's nodes.
+        operations: How often each word of the vocabulary names a node, scaled to length 1, ``(b, n, words)``; one 1
+            for a node of one operation, nothing beyond a graph's nodes.
         adjacency: 1 at ``[b, target, source]`` of each wire, ``(b, n, n)``.
         mask: 1 for nodes, ``(b, n, 1)``.
         features: Sizes and cell of each node, ``(b, n, f)``.
@@ -76,7 +79,7 @@ class Encoder:
 
     Attributes:
         config: What is read.
-        cells: Names of the cells read; empty for full networks.
+        cells: Names of the cells read; empty for whole networks.
         entry: Operation that every input of a cell passes first, and that dissolves into edges there; empty for none.
         vocabulary: Operations, from index ``UNKNOWN + 1`` on.
         centre: Mean of each size over the training nodes.
@@ -105,17 +108,20 @@ class Encoder:
         entry = _entry([part for reading in readings for part in draft._chosen(reading)]) if cells else ""
         draft = cls(config, cells, entry, (), draft.centre, draft.scale, 0)
         graphs = [draft._graph(reading) for reading in readings]
-        vocabulary = tuple(sorted({operation for graph, _ in graphs for operation in graph.operations}))
+        names = {operation for graph, _ in graphs for operation in graph.operations}
+        vocabulary = tuple(sorted({word for name in names for word in name.split(BETWEEN)}))
         sizes = np.array([row for graph, _ in graphs for row in graph.sizes[1:]])  # the output has none
         centre, deviation = sizes.mean(axis=0), sizes.std(axis=0)
-        scale = np.where((deviation > _CONSTANT) & config.sizes, deviation, 0.0)
+        scale = np.where((deviation > _CONSTANT) & draft.sized, deviation, 0.0)
         nodes = max(len(graph.operations) for graph, _ in graphs)
         return cls(config, cells, entry, vocabulary, tuple(centre.tolist()), tuple(scale.tolist()), nodes)
 
     @property
     def kind(self) -> Kind:
         """The reading that it encodes."""
-        return "cells" if self.cells else "full"
+        if self.cells:
+            return "cells"
+        return "full" if self.config.graph == "full" else "blocks"
 
     @property
     def words(self) -> int:
@@ -123,9 +129,14 @@ class Encoder:
         return UNKNOWN + 1 + len(self.vocabulary)
 
     @property
+    def sized(self) -> bool:
+        """Whether nodes have sizes."""
+        return self.config.sizes or not self.cells
+
+    @property
     def features(self) -> int:
         """Number of features a node."""
-        return (SIZES if self.config.sizes else 0) + (len(self.cells) if len(self.cells) > 1 else 0)
+        return (SIZES if self.sized else 0) + (len(self.cells) if len(self.cells) > 1 else 0)
 
     def encode(self, readings: Sequence[Parts], inputs: np.ndarray, *, nodes: int = 0) -> GraphBatch:
         """All ``readings`` as one batch.
@@ -140,29 +151,34 @@ class Encoder:
         """
         graphs = [self._graph(reading) for reading in readings]
         n = max([nodes, *(len(graph.operations) for graph, _ in graphs)])
-        index = {operation: UNKNOWN + 1 + k for k, operation in enumerate(self.vocabulary)}
-        operations = np.full((len(graphs), n), PADDING)
+        index = {word: UNKNOWN + 1 + k for k, word in enumerate(self.vocabulary)}
+        vectors: dict[str, np.ndarray] = {}
+        mask = np.zeros((len(graphs), n, 1), np.float32)
+        operations = np.zeros((len(graphs), n, self.words), np.float32)
         adjacency = np.zeros((len(graphs), n, n), np.float32)
         features = np.zeros((len(graphs), n, self.features), np.float32)
         scale = np.array([1 / s if s else 0.0 for s in self.scale])
         for row, (graph, owners) in enumerate(graphs):
             count = len(graph.operations)
-            operations[row, :count] = [index.get(operation, UNKNOWN) for operation in graph.operations]
+            for name in set(graph.operations) - vectors.keys():
+                counts = np.bincount([index.get(word, UNKNOWN) for word in name.split(BETWEEN)], minlength=self.words)
+                vectors[name] = counts / np.linalg.norm(counts)
+            operations[row, :count] = [vectors[name] for name in graph.operations]
+            mask[row, :count] = 1
             if graph.edges:
                 sources, targets = np.array(graph.edges).T
                 adjacency[row, targets, sources] = 1
-            if self.config.sizes:
+            if self.sized:
                 features[row, 1:count, :SIZES] = (np.array(graph.sizes[1:]) - self.centre) * scale
             if len(self.cells) > 1:
                 member = features[row, :count, -len(self.cells) :]
                 for node, owner in enumerate(owners):
                     if owner >= 0:
                         member[node, owner] = 1
-        known = torch.from_numpy(operations)
         return GraphBatch(
-            known,
+            torch.from_numpy(operations),
             torch.from_numpy(adjacency),
-            (known != PADDING).float()[..., None],
+            torch.from_numpy(mask),
             torch.from_numpy(features),
             torch.from_numpy(np.asarray(inputs, np.float32)),
         )
@@ -187,7 +203,7 @@ class Encoder:
         if missing := [name for name in self.cells if name not in cells]:
             raise UsageError(
                 f"this surrogate reads the cells {', '.join(self.cells)}, and a network has no {', '.join(missing)}; "
-                "fit on networks of its space, or read whole networks by ReadingConfig(graph='full')"
+                "fit on networks of its space, or read main graphs by ReadingConfig(graph='block')"
             )
         parts = tuple(dissolve(cells[name], self.entry) if self.entry else cells[name] for name in self.cells)
         return tuple(part.without(dict.fromkeys(part.dead, ())) if drop else part for part in parts)
@@ -235,7 +251,7 @@ def fused(graph: RawGraph) -> RawGraph:
         if reads[source] > 1 or graph.operations[source].startswith(INPUT):
             continue
         into = first[node] = first.get(source, source)
-        operations[into] += f"+{operations[node]}"
+        operations[into] += BETWEEN + operations[node]
         sizes[into][:2] = sizes[node][:2]
         sizes[into][2:4] = np.log1p(np.expm1(sizes[into][2:4]) + np.expm1(sizes[node][2:4])).tolist()
     merged = replace(graph, operations=tuple(operations), sizes=tuple(map(tuple, sizes)))

@@ -1,9 +1,10 @@
 """What a graph network reads of an ONNX model: operations, wires, sizes.
 
-Calls of *leaf* functions (blocks: functions that call no function) are nodes named by the block; other functions are
-expanded. Two readings exist. ``full`` is the whole network. ``cells`` are the functions that call blocks only: the
-cells of a cell space, few nodes, and all that differs from network to network; there the sums and concatenations
-between operations dissolve into edges, which leaves the operation-on-node graph of the literature.
+Three readings exist. ``cells`` are the functions that call blocks only (functions that call no function): the cells of
+a cell space, few nodes, and all that differs from network to network; there blocks are nodes named by the block, and
+the sums and concatenations between operations dissolve into edges, which leaves the operation-on-node graph of the
+literature. ``blocks`` is the main graph with a node for each function that it calls, named by all operators inside.
+``full`` is the whole network, with a node for each block and each operator outside of blocks.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ ELEMENTWISE = frozenset(
     {"BatchNormalization", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu", "Sigmoid"}
 )
 INPUT, OUTPUT = "input", "output"
-Kind = Literal["cells", "full"]
+Kind = Literal["cells", "blocks", "full"]
+#: Between the operators in the name of a node that stands for several.
+BETWEEN = " "
 #: Sizes of a node: log channels, log resolution, log parameters, log MACs, log calls of its cell.
 SIZES = 5
 #: Numbers of channels in the names of blocks and cells: the sizes of a node say them.
@@ -47,8 +50,8 @@ class RawGraph:
     Node 0 is the output; the inputs follow; then the operations in topological order.
 
     Attributes:
-        name: Name of the cell without channels; empty for a full network.
-        operations: Operation of each node.
+        name: Name of the cell without channels; empty for a whole network.
+        operations: Operation of each node; several with ``BETWEEN`` in between where a node stands for more than one.
         edges: (source, target) of each wire, sorted.
         sizes: ``SIZES`` numbers a node.
         zeros: Nodes that write zeros whatever they read: they multiply by a constant 0.
@@ -105,7 +108,7 @@ def read(graphs: Sequence[onnx.ModelProto], kind: Kind) -> list[tuple[RawGraph, 
 
     Args:
         graphs: ``n`` models.
-        kind: ``cells`` gives one graph per name of a cell, in order of their first call; ``full`` a single graph.
+        kind: ``cells`` gives one graph per name of a cell, in order of their first call; the others a single graph.
 
     Raises:
         InvalidGraphError: Shapes that cannot be inferred.
@@ -117,7 +120,14 @@ def read(graphs: Sequence[onnx.ModelProto], kind: Kind) -> list[tuple[RawGraph, 
 
 def full_graph(body: ShapedBody) -> tuple[RawGraph]:
     """The whole network of a main graph."""
-    builder = _Builder("", contract=False, calls=1)
+    builder = _Builder("", "full", calls=1)
+    builder.finish(body, builder.walk(body, builder.inputs(body)))
+    return (builder.graph(),)
+
+
+def block_graph(body: ShapedBody) -> tuple[RawGraph]:
+    """The calls and operators of a main graph."""
+    builder = _Builder("", "blocks", calls=1)
     builder.finish(body, builder.walk(body, builder.inputs(body)))
     return (builder.graph(),)
 
@@ -133,7 +143,7 @@ def cell_graphs(body: ShapedBody) -> tuple[RawGraph, ...]:
     for cell in calls:
         name = base_name(cell.name)
         if name not in graphs and _is_cell(cell):
-            builder = _Builder(name, contract=True, calls=times[name])
+            builder = _Builder(name, "cells", calls=times[name])
             builder.finish(cell, builder.walk(cell, builder.inputs(cell)))
             graphs[name] = builder.graph()
     return tuple(graphs.values())
@@ -144,7 +154,11 @@ def base_name(name: str) -> str:
     return _CHANNELS.sub("", name)
 
 
-_READERS: dict[Kind, Callable[[ShapedBody], tuple[RawGraph, ...]]] = {"cells": cell_graphs, "full": full_graph}
+_READERS: dict[Kind, Callable[[ShapedBody], tuple[RawGraph, ...]]] = {
+    "cells": cell_graphs,
+    "blocks": block_graph,
+    "full": full_graph,
+}
 
 
 @lru_cache(maxsize=1 << 16)
@@ -155,8 +169,8 @@ def _read_source(source: Source, kind: Kind) -> tuple[RawGraph, ...]:
 class _Builder:
     """Collects the nodes and edges of one graph."""
 
-    def __init__(self, name: str, *, contract: bool, calls: int) -> None:
-        self.name, self.contract, self.log_calls = name, contract, float(np.log1p(calls))
+    def __init__(self, name: str, kind: Kind, *, calls: int) -> None:
+        self.name, self.kind, self.log_calls = name, kind, float(np.log1p(calls))
         self.operations, self.sizes = [OUTPUT], [(0.0,) * SIZES]
         self.edges: set[tuple[int, int]] = set()
         self.zeros: list[int] = []
@@ -186,16 +200,17 @@ class _Builder:
             if node.node.op_type == "Constant":
                 continue
             sources = frozenset().union(*[known[name] for name in node.names if name in known])
-            if node.body is not None and not _is_leaf(node.body):
+            if node.body is not None and self.kind != "blocks" and not _is_leaf(node.body):
                 formal = dict(zip(node.body.inputs, node.names, strict=False))
                 inner = {name: known[actual] for name, actual in formal.items() if actual in known}
                 inner = self.walk(node.body, inner)
                 written = [inner[name] for name in node.body.outputs]
-            elif self.contract and _is_wire(node):
+            elif self.kind == "cells" and _is_wire(node):
                 written = [sources] * len(node.results)
             else:
                 parameters = sum(t.size for t in node.inputs if t is not None and t.parameter)
-                added = self.add(_operation(node), node.outputs[0], parameters, node_macs(node), sorted(sources))
+                operation = BETWEEN.join(_inside(node)) if self.kind == "blocks" else _operation(node)
+                added = self.add(operation, node.outputs[0], parameters, node_macs(node), sorted(sources))
                 if _is_zero(node):
                     self.zeros.append(added)
                 elif len(sources) == 1 and _is_elementwise(node):
@@ -261,6 +276,17 @@ def _operation(node: ShapedNode) -> str:
         if attribute.name in ("kernel_shape", "strides")
     ]
     return "_".join([base_name(node.node.op_type), *shown])
+
+
+def _inside(node: ShapedNode) -> tuple[str, ...]:
+    """The operators that a node stands for, sorted: itself, or all in the function that it calls."""
+    return (_operation(node),) if node.body is None else _operators_of(node.body)
+
+
+@lru_cache(maxsize=1 << 14)
+def _operators_of(body: ShapedBody) -> tuple[str, ...]:
+    inner = [node for node in body.nodes if node.node.op_type != "Constant"]
+    return tuple(sorted(operator for node in inner for operator in _inside(node)))
 
 
 def _count_calls(body: ShapedBody, calls: dict[ShapedBody, int]) -> None:

@@ -42,7 +42,7 @@ class NodeEmbedding(nn.Module):
         self.features = nn.Linear(sizes.features, width, bias=False) if sizes.features else None
 
     def forward(self, batch: GraphBatch) -> Tensor:
-        x: Tensor = self.operation(batch.operations)
+        x = batch.operations @ self.operation.weight
         return x if self.features is None else x + self.features(batch.features)
 
 

@@ -25,7 +25,7 @@ from surrogates.gnn.training import TrainingConfig, fit_network
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
 
-FORMAT = 2  # 1 knew no ReadingConfig.fuse
+FORMAT = 3  # 1 knew no ReadingConfig.fuse, 2 no reading of blocks
 WEIGHTS = "model.safetensors"
 #: Nodes (squared, times graphs) of one forward pass of ``predict``: bounds its memory.
 _BUDGET = 1 << 21
@@ -83,7 +83,7 @@ class GraphSurrogate(Surrogate, Generic[C]):
         readings = read(graphs, "cells") if self.reading.graph == "cell" else []
         cells = varying_cells(readings)
         if not cells:
-            readings = read(graphs, "full")
+            readings = read(graphs, "full" if self.reading.graph == "full" else "blocks")
         self._encoder = Encoder.learn(readings, self.reading, cells)
         self._inputs = [_moments(column) for column in inputs.T]
         data = self._encoder.encode(readings, self._normalised(inputs))

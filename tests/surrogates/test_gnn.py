@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx.inliner
 import pandas as pd
 import pytest
 import scipy.stats
@@ -21,7 +22,7 @@ from surrogates.gnn.flan import FLAN, FLANConfig
 from surrogates.gnn.gat import GATConfig
 from surrogates.gnn.gcn import GCN, GCNConfig
 from surrogates.gnn.gin import GINConfig
-from surrogates.gnn.graph_data import RawGraph, base_name, read
+from surrogates.gnn.graph_data import BETWEEN, RawGraph, base_name, read
 from surrogates.gnn.layers import Sizes
 from surrogates.gnn.surrogate import GraphSurrogate, Settings
 from surrogates.gnn.training import TrainingConfig, fit_network, pairwise_hinge
@@ -96,7 +97,7 @@ def test_nasbench101_cells_are_the_published_matrices() -> None:
             for y, edge in enumerate(line):
                 expected[place[y], place[x]] = edge
         np.testing.assert_array_equal(batch.adjacency[row], expected)
-        words = [encoder.vocabulary[index - UNKNOWN - 1] for index in batch.operations[row, : last + 1].tolist()]
+        words = [encoder.vocabulary[index - UNKNOWN - 1] for index in batch.operations[row, : last + 1].argmax(dim=1)]
         assert words == ["output", "input0", *(kinds[op] for op in cell.operations)]
 
 
@@ -121,6 +122,33 @@ def test_any_space_can_be_read(name: str) -> None:
     assert np.isfinite(surrogate.predict(nets).mean).all()
 
 
+@pytest.mark.parametrize("name", ["nasbench_macro", "ofa_mobilenetv3", "mnasnet", "fbnet", "enas_macro", "hiaml"])
+def test_blocks_are_named_by_all_that_is_inside(name: str) -> None:
+    """The calls of the main graph hold the same operators, parameters and MACs as the whole network."""
+    space = registry.get(name)
+    rng = np.random.default_rng(1)
+    nets = Networks(space, [space.sample(rng) for _ in range(4)])
+    for [blocks], [whole], model in zip(read(nets, "blocks"), read(nets, "full"), nets, strict=True):
+        assert len(blocks.operations) <= len(whole.operations)
+        inside = [word for operation in blocks.operations for word in operation.split(BETWEEN)]
+        flat = inlined(model)
+        assert len(inside) - 2 == len(flat) and {word.split("_")[0] for word in inside[2:]} == set(flat)
+        for column in (2, 3):  # parameters, MACs
+            first, second = [np.expm1([row[column] for row in graph.sizes]).sum() for graph in (blocks, whole)]
+            assert first == pytest.approx(second, rel=1e-9)
+    parts = read(nets, "blocks")
+    encoder = Encoder.learn(parts, ReadingConfig())
+    assert encoder.kind == "blocks" and not any(BETWEEN in word for word in encoder.vocabulary)
+    batch = encoder.encode(parts, np.zeros((4, 0)))
+    assert batch.operations.norm(dim=2) == pytest.approx(batch.mask[..., 0], abs=1e-6)
+
+
+def inlined(model: onnx.ModelProto) -> list[str]:
+    """Operators of a network without functions."""
+    nodes = onnx.inliner.inline_local_functions(model).graph.node
+    return [node.op_type for node in nodes if node.op_type != "Constant"]
+
+
 def test_fused_graphs_lose_nothing() -> None:
     """Every convolution of a chain takes its normalisation and activation along."""
     space = registry.get("ofa_mobilenetv3")
@@ -128,7 +156,7 @@ def test_fused_graphs_lose_nothing() -> None:
     [whole] = read(net, "full")[0]
     small = fused(whole)
     assert len(small.operations) < 0.7 * len(whole.operations)
-    parts = [part for name in small.operations for part in name.split("+")]
+    parts = [part for name in small.operations for part in name.split(BETWEEN)]
     assert sorted(parts) == sorted(whole.operations)
     for column in (2, 3):  # parameters, MACs
         before, after = [np.expm1([row[column] for row in graph.sizes]).sum() for graph in (whole, small)]
@@ -144,7 +172,7 @@ def test_an_operator_that_others_read_stays_a_node_of_its_own() -> None:
         return RawGraph("", names, edges, tuple((float(k), 0.0, 0.0, 0.0, 0.0) for k in range(5)), (), (3, 4))
 
     chain = fused(graph((1, 2), (2, 3), (3, 4), (4, 0)))
-    assert chain.operations == ("output", "input0", "Conv+Relu+Sigmoid") and chain.edges == ((1, 2), (2, 0))
+    assert chain.operations == ("output", "input0", "Conv Relu Sigmoid") and chain.edges == ((1, 2), (2, 0))
     assert chain.sizes[2][0] == 4.0  # channels of what it writes
     forked = fused(graph((1, 2), (2, 3), (2, 4), (3, 0), (4, 0)))
     assert forked.operations == ("output", "input0", "Conv", "Relu", "Sigmoid")
@@ -152,7 +180,7 @@ def test_an_operator_that_others_read_stays_a_node_of_its_own() -> None:
         "output",
         "input0",
         "Conv",
-        "Relu+Sigmoid",
+        "Relu Sigmoid",
     )
 
 
@@ -200,10 +228,11 @@ def test_unseen_operations_are_unknown_and_foreign_cells_refused() -> None:
     encoder, _ = batch_of(train)
     pooled = Networks(NB201, [NB201.architecture([4] * 6)])
     batch = encoder.encode(read(pooled, "cells"), np.zeros((1, 0)))
-    assert (batch.operations[0, 2:] == UNKNOWN).all()
+    assert (batch.operations[0, 2:].argmax(dim=1) == UNKNOWN).all()
+    assert (batch.operations.norm(dim=2) == 1).all()
     macro = registry.get("nasbench_macro")
     foreign = Networks(macro, [macro.sample(np.random.default_rng(0))])
-    with pytest.raises(UsageError, match="graph='full'"):
+    with pytest.raises(UsageError, match="graph='block'"):
         encoder.encode(read(foreign, "cells"), np.zeros((1, 0)))
 
 
@@ -342,7 +371,7 @@ def test_another_seed_is_another_network() -> None:
 def test_wrong_settings_name_the_choices() -> None:
     with pytest.raises(UsageError, match="hinge, mse"):
         TrainingConfig(loss="rank")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="cell, full"):
+    with pytest.raises(UsageError, match="cell, block, full"):
         ReadingConfig(graph="flat")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="batch_size is 1"):
         TrainingConfig(batch_size=1)
