@@ -14,8 +14,10 @@ from surrogates.numbers import FloatFormat, FractionFormat, NumberFormat
 
 #: Kind of a scale where none is named.
 USUAL = "quantile"
-#: Most knots that a quantile scale keeps.
-KNOTS = 2048
+#: So many labels, or fewer, are all knots of a quantile scale; of more, those that ``TOLERANCE`` needs.
+KNOTS = 1024
+#: Largest difference of a quantile from that of all labels.
+TOLERANCE = 2e-4
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Scale:
         values, first, counts = np.unique(present, return_index=True, return_counts=True)
         quantiles = (first + 0.5 * counts) / len(present)
         if len(values) > KNOTS:
-            keep = np.unique(np.linspace(0, len(values) - 1, KNOTS).round().astype(int))
+            keep = _knots(values, quantiles)
             values, quantiles = values[keep], quantiles[keep]
         return cls(kind, tuple(values.tolist()), tuple(quantiles.tolist()), 0.29, digits)
 
@@ -97,6 +99,20 @@ class Scale:
     def from_json(cls, data: dict[str, Any]) -> Scale:
         """The inverse of ``to_json``."""
         return cls(data["kind"], tuple(data["values"]), tuple(data["quantiles"]), data["spread"], data["digits"])
+
+
+def _knots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Indices between which straight lines follow ``y(x)`` to ``TOLERANCE`` (Ramer-Douglas-Peucker); ``x`` ascends."""
+    kept, open_parts = {0, len(x) - 1}, [(0, len(x) - 1)]
+    while open_parts:
+        first, last = open_parts.pop()
+        part = slice(first, last + 1)
+        off = np.abs(np.interp(x[part], x[[first, last]], y[[first, last]]) - y[part])
+        worst = first + int(off.argmax())
+        if off.max() > TOLERANCE:
+            kept.add(worst)
+            open_parts += [(first, worst), (worst, last)]
+    return np.array(sorted(kept))
 
 
 def fit_scales(labels: pd.DataFrame, kinds: str | Mapping[str, str], *, digits: int) -> dict[str, Scale]:
