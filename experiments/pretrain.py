@@ -37,7 +37,7 @@ from surrogates.rlm.wired import TOKENIZER_FILE
 
 STATE = Path("runs") / "pretrain"
 #: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels.
-_TINY = replace(MODEL, dropout=0.0, flow=True, mean_heads=6)
+_TINY = replace(MODEL, dropout=0.0, flow=True, mean_heads=3)
 MODELS = {
     "tiny": _TINY,
     "small": replace(_TINY, width=192, encoder_layers=4, feed_forward=512),

@@ -10,24 +10,24 @@ from nasrlm.labels.descriptions import DESCRIPTIONS
 
 #: The checkpoint that fine-tuning begins with, and the one before it, which saw no label at all.
 START, FREE = "rlm-small", "rlm-free"
-#: Settings for any number of labels: the recipe from scratch (``nasrlm.bench.settings``) at half its learning rate.
+#: Settings for any number of labels.
 FINETUNING: Mapping[str, object] = {
-    "start.pool": 0,
+    "start.pool": 2048,
     "start.dropout": 0.1,
     "start.freeze": (),
     "start.like": "best",
-    "training.learning_rate": 5e-4,
-    "training.weight_decay": 0.2,
-    "training.smoothing": 0.4,
-    "training.digit_weights": (1.0,),
+    "training.learning_rate": 3e-4,
+    "training.weight_decay": 0.05,
+    "training.smoothing": 0.02,
+    "training.digit_weights": (1.0, 0.5, 0.1),
     "training.ema": 0.99,
-    "training.orders": 16,
-    "training.ranking": 100.0,
+    "training.orders": 4,
+    "training.ranking": 0.0,
     "training.threads": 1,
     "decoding.readings": 1,
 }
 #: Optimisation steps by number of labels, interpolated in its logarithm.
-STEPS: Mapping[int, int] = {16: 75, 128: 300, 512: 1200}
+STEPS: Mapping[int, int] = {16: 50, 128: 200, 512: 800}
 
 
 def saw_labels_of(checkpoint: str, space: str) -> bool:

@@ -3,7 +3,8 @@
 Three readings exist. ``cells`` are the functions that call blocks only (functions that call no function): the cells of
 a cell space, few nodes, and all that differs from network to network; there blocks are nodes named by the block, and
 the sums and concatenations between operations dissolve into edges, which leaves the operation-on-node graph of the
-literature. ``blocks`` is the main graph with a node for each function that it calls, named by all operators inside.
+literature. ``blocks`` is the main graph with a node for each function that it calls, named by the words of the
+function's name and all operators inside: what a name says is quickly learned, what is inside holds for any name.
 ``full`` is the whole network, with a node for each block and each operator outside of blocks.
 """
 
@@ -37,6 +38,8 @@ INPUT, OUTPUT = "input", "output"
 Kind = Literal["cells", "blocks", "full"]
 #: Between the operators in the name of a node that stands for several.
 BETWEEN = " "
+#: Begins the words of a function's name.
+NAMED = "@"
 #: Sizes of a node: log channels, log resolution, log parameters, log MACs, log calls of its cell.
 SIZES = 5
 #: Numbers of channels in the names of blocks and cells: the sizes of a node say them.
@@ -209,7 +212,7 @@ class _Builder:
                 written = [sources] * len(node.results)
             else:
                 parameters = sum(t.size for t in node.inputs if t is not None and t.parameter)
-                operation = BETWEEN.join(_inside(node)) if self.kind == "blocks" else _operation(node)
+                operation = BETWEEN.join(_words(node)) if self.kind == "blocks" else _operation(node)
                 added = self.add(operation, node.outputs[0], parameters, node_macs(node), sorted(sources))
                 if _is_zero(node):
                     self.zeros.append(added)
@@ -276,6 +279,12 @@ def _operation(node: ShapedNode) -> str:
         if attribute.name in ("kernel_shape", "strides")
     ]
     return "_".join([base_name(node.node.op_type), *shown])
+
+
+def _words(node: ShapedNode) -> tuple[str, ...]:
+    """What a node of a main graph is: the words of the name of the function that it calls, and ``_inside``."""
+    name = base_name(node.node.op_type).split("_") if node.body is not None else ()
+    return (*(NAMED + word for word in name), *_inside(node))
 
 
 def _inside(node: ShapedNode) -> tuple[str, ...]:
