@@ -169,7 +169,7 @@ class FineTunedRLM(RLM):
         if not like or labels.empty:
             return []
         if like == BEST:
-            return [_nearest(read, values, known) for values in labels.to_numpy(dtype=float).T]
+            return [nearest(read, values, known) for values in labels.to_numpy(dtype=float).T]
         if like not in known:
             raise UnknownNameError(f"metric of {self.start.checkpoint}", like, [BEST, *known])
         return [like] * labels.shape[1]
@@ -184,7 +184,7 @@ class FineTunedRLM(RLM):
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
 
 
-def _nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
+def nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
     """The metric whose predictions ``read`` ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
     known = np.isfinite(values)
     taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in read.T]

@@ -1,0 +1,186 @@
+"""Latency of a device that nobody measured yet: what ten labels of it are worth once other devices were learned.
+
+    python -m experiments.device_latency                               # hours on one core; resumes
+    python -m experiments.device_latency --tables fbnet --devices pixel2,fpga --draws 2
+
+Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free``, which saw no
+label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021); then it
+goes on with ten labels of the device left out, of other networks. It is judged by Spearman's rank correlation on
+networks that it saw no label of. Beside it stand what needs no further training: ``process``, a Gaussian process on the
+predicted latencies of the known devices; ``nearest``, the one of them that orders the ten labels best; and the numbers
+of MACs and parameters. The devices are the 27 of HELP on NAS-Bench-201 and on FBNet. ``results/device_latency.csv`` has
+a row a device, draw of labels and method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.record import RESULTS, command_of, write_csv
+from nasrlm.bench.inputs import networks
+from nasrlm.bench.methods import configure
+from nasrlm.bench.pretrained import FINETUNING, FREE, finetuning_steps
+from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.summary import Interval
+from nasrlm.labels.tables import LabelTable, load_table
+from nasrlm.metrics import spearman_rho
+from search_spaces.errors import UsageError
+from surrogates.rlm import RLM
+from surrogates.rlm.distillation import pseudo_labels
+from surrogates.rlm.few_shot import FineTunedRLM, StartConfig, nearest
+
+CSV = RESULTS / "device_latency.csv"
+MODELS = Path("runs") / "device_latency"
+SUFFIX = "_latency_ms"
+#: Devices of HELP by table; HW-NAS-Bench's further columns repeat some of them on other inputs.
+DEVICES = (
+    *(f"{gpu}_{batch}" for gpu in ("1080ti", "2080ti", "titan_rtx", "titanx", "titanxp") for batch in (1, 32, 256)),
+    *("gold_6226", "gold_6240", "silver_4114", "silver_4210r"),
+    *("pixel2", "pixel3", "samsung_a50", "samsung_s7", "essential_ph_1", "raspi4", "eyeriss", "fpga"),
+)
+TABLES = {"nasbench201": DEVICES, "fbnet": tuple(re.sub("_256$", "_64", device) for device in DEVICES)}
+#: Networks whose latency is known on the other devices; labels of the new device; networks to judge by.
+KNOWN, LABELS, TEST = 900, 10, 2000
+#: Steps of learning the other devices.
+STEPS = 1200
+#: Columns that order networks by themselves, where a table has them.
+SIZES = ("macs", "params")
+KEYS = ["table", "column", "draw", "method"]
+
+
+def main() -> None:
+    """Run what is missing, then print the means."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", default=",".join(TABLES))
+    parser.add_argument("--devices", default="", help="without batch sizes, comma-separated; all by default")
+    parser.add_argument("--draws", type=int, default=5, help="draws of ten labels")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the networks and of all else")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no device after so long")
+    parser.add_argument("--out", type=Path, default=CSV)
+    options = parser.parse_args()
+    pin_threads()
+    done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=KEYS)
+    deadline = time.monotonic() + 60 * options.time_limit
+    for name in options.tables.split(","):
+        table = load_table(name)
+        for device in chosen(name, options.devices):
+            if options.time_limit and time.monotonic() > deadline:
+                break
+            columns = [f"{column}{SUFFIX}" for column in TABLES[name] if family(column) == device]
+            here = done[(done["table"] == name) & done["column"].isin(columns)]
+            draws = [draw for draw in range(options.draws) if draw not in set(here["draw"])]
+            if not draws:
+                continue
+            rows = judged(table, device, columns, draws, options.steps, options.seed)
+            done = pd.concat([done, rows], ignore_index=True)
+            write_csv(options.out, done, command=command_of("experiments.device_latency"), seed=options.seed)
+            print(rows.groupby(["table", "column", "method"])["spearman_rho"].mean().round(3).to_string(), flush=True)
+    print(summary(done).to_string(index=False))
+
+
+def family(column: str) -> str:
+    """The device that a column measures: GPUs without their batch size."""
+    return re.sub(r"^(1080ti|2080ti|titan_rtx|titanxp?)_\d+$", r"\1", column)
+
+
+def chosen(table: str, devices: str) -> list[str]:
+    """Devices of ``table``; those named, if any.
+
+    Raises:
+        UsageError: It has no such table or device.
+    """
+    if table not in TABLES:
+        raise UsageError(f"--tables {table}: choose from {', '.join(TABLES)}")
+    every = list(dict.fromkeys(map(family, TABLES[table])))
+    wanted = devices.split(",") if devices else every
+    if unknown := set(wanted) - set(every):
+        raise UsageError(f"--devices {','.join(sorted(unknown))}: choose from {', '.join(every)}")
+    return wanted
+
+
+def judged(
+    table: LabelTable, device: str, columns: Sequence[str], draws: Sequence[int], steps: int, seed: int
+) -> pd.DataFrame:
+    """Spearman's rho of every method, on every column of ``device`` and draw of labels."""
+    order = np.random.default_rng([seed, 5]).permutation(np.flatnonzero(table.frame[list(columns)].notna().all(axis=1)))
+    known, rest = order[:KNOWN], order[KNOWN:]
+    folder = MODELS / f"{table.name}-without-{device}-{steps}-{seed}"
+    if not (folder / "config.json").is_file():
+        others = [f"{column}{SUFFIX}" for column in TABLES[table.name] if family(column) != device]
+        learn_others(table, known, others, steps, seed).save_pretrained(folder)
+    others_model = RLM.from_pretrained(folder)
+    test = rest[-TEST:]
+    networks_to_judge = networks(table, test)
+    guesses = others_model.predict(networks_to_judge).mean
+    rows = []
+    for draw in draws:
+        few = np.random.default_rng([seed, 6, draw]).permutation(rest[:-TEST])[:LABELS]
+        labelled = networks(table, few)
+        read = others_model.predict(labelled).mean
+        labels = table.frame[list(columns)].iloc[few].reset_index(drop=True)
+        surrogate = adapt(folder, draw)
+        for column in columns:
+            truth = table.frame[column].to_numpy(dtype=float)
+            surrogate.fit(labelled, labels[[column]])
+            like = nearest(read, truth[few], others_model.metrics)
+            found = {
+                "rlm": surrogate.predict(networks_to_judge).mean[:, 0],
+                "nearest": guesses[:, others_model.metrics.index(like)],
+                "process": pseudo_labels(read, labels[[column]], guesses)[column].to_numpy(),
+                **{name: table.frame[name].to_numpy(dtype=float)[test] for name in SIZES if name in table.frame},
+            }
+            for method, values in found.items():
+                rho = round(float(np.nan_to_num(spearman_rho(truth[test], values))), 4)
+                row = {"table": table.name, "column": column, "draw": draw, "method": method}
+                rows.append({**row, "spearman_rho": rho, "nearest": like})
+    return pd.DataFrame(rows)
+
+
+def learn_others(table: LabelTable, rows: np.ndarray, columns: Sequence[str], steps: int, seed: int) -> RLM:
+    """``rlm-free``, gone on with the latencies of all devices in ``columns``."""
+    surrogate = FineTunedRLM(StartConfig(FREE))
+    sized = finetuning_steps(len(rows), {len(rows): steps})
+    configure(surrogate, {**FINETUNING, **sized, "start.pool": 0}, seed=seed)
+    labels = table.frame[list(columns)].iloc[rows].reset_index(drop=True)
+    return surrogate.fit(networks(table, rows), labels, progress=True)
+
+
+def adapt(folder: Path, seed: int) -> FineTunedRLM:
+    """What goes on from the model in ``folder`` with ten labels, by the benchmark's recipe."""
+    surrogate = FineTunedRLM(StartConfig(str(folder)))
+    configure(surrogate, {**FINETUNING, **finetuning_steps(LABELS)}, seed=seed)
+    return surrogate
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per table and method the mean over columns, with its interval over draws of labels."""
+    if rows.empty:
+        return rows
+    found = []
+    for (table, method), part in rows.groupby(["table", "method"]):
+        each = part.groupby("draw")["spearman_rho"].mean()
+        interval = Interval.of(each)
+        lowest = part.groupby("column")["spearman_rho"].mean()
+        found.append(
+            {
+                "table": table,
+                "method": method,
+                "columns": part["column"].nunique(),
+                "spearman_rho": round(interval.mean, 4),
+                "half": round(interval.half, 4),
+                "lowest": f"{lowest.idxmin()} {lowest.min():.3f}",
+            }
+        )
+    return pd.DataFrame(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Latency of devices left out: which columns are one device, and that its labels stay out of what is learned first."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import device_latency
+from experiments.device_latency import KEYS, SUFFIX, TABLES, chosen, family, summary
+from search_spaces import registry
+from search_spaces.errors import UsageError
+from surrogates.free_targets import free_targets
+from surrogates.rlm import RLM, ModelConfig
+from surrogates.rlm.training import TrainingConfig
+
+needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
+
+
+def test_batch_sizes_of_a_gpu_are_one_device_and_numbers_of_a_cpu_are_not() -> None:
+    assert family("titan_rtx_256") == family("titan_rtx_1") == "titan_rtx"
+    assert family("titanxp_32") == "titanxp" and family("titanx_32") == "titanx"
+    assert family("gold_6226") == "gold_6226" and family("gold_6240") == "gold_6240"
+    assert family("essential_ph_1") == "essential_ph_1"
+    for table, columns in TABLES.items():
+        assert len(columns) == 27 and len(chosen(table, "")) == 17
+    with pytest.raises(UsageError, match=r"iphone: choose from .*pixel2"):
+        chosen("fbnet", "iphone")
+    with pytest.raises(UsageError, match="choose from nasbench201, fbnet"):
+        chosen("darts", "")
+
+
+@needs_tables
+def test_a_device_left_out_is_learned_from_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, rng = registry.get("nasbench201"), np.random.default_rng(0)
+    models = [space.to_onnx(space.sample(rng)) for _ in range(30)]
+    model = ModelConfig(width=16, encoder_layers=1, decoder_layers=1, feed_forward=16, heads=("producers", "all"))
+    start = RLM(model, TrainingConfig(epochs=1, threads=1))
+    start.fit(models, free_targets(models)[["log_macs", "live_depth"]]).save_pretrained(tmp_path / "start")
+    small = {"FREE": str(tmp_path / "start"), "MODELS": tmp_path / "models", "KNOWN": 40, "TEST": 60}
+    for name, value in small.items():
+        monkeypatch.setattr(device_latency, name, value)
+    few = {**device_latency.FINETUNING, "start.pool": 0, "training.orders": 1}
+    monkeypatch.setattr(device_latency, "FINETUNING", few)
+    out = tmp_path / "scores.csv"
+    options = ["--tables", "nasbench201", "--devices", "titan_rtx", "--steps", "10", "--out", str(out)]
+    for draws in ("1", "2", "2"):  # goes on where it was
+        monkeypatch.setattr(sys, "argv", ["device_latency", *options, "--draws", draws])
+        device_latency.main()
+    [folder] = (tmp_path / "models").iterdir()
+    others = RLM.from_pretrained(folder).metrics
+    assert len(others) == 24 and not any(name.startswith("titan_rtx") for name in others)
+    rows = pd.read_csv(out)
+    assert not rows.duplicated(KEYS).any()
+    assert set(rows["column"]) == {f"titan_rtx_{batch}{SUFFIX}" for batch in (1, 32, 256)}
+    assert set(rows["method"]) == {"rlm", "process", "nearest", "macs", "params"} and set(rows["draw"]) == {0, 1}
+    assert rows["spearman_rho"].between(-1, 1).all()
+    assert rows[rows["method"] == "macs"]["spearman_rho"].min() > 0.5  # more work takes longer
+    assert set(rows["nearest"]) <= set(others)
+    assert "spearman_rho" in capsys.readouterr().out
+    assert summary(rows).set_index("method").loc["macs", "columns"] == 3
