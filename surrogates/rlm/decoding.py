@@ -54,6 +54,11 @@ class Outcomes:
             found.append(y0 + share * (y1 - y0))
         return np.stack(found, axis=-1)
 
+    def stretched(self, points: np.ndarray, factor: float) -> Outcomes:
+        """All values moved away from ``points`` ``(b, m)``, to ``factor`` times their distance."""
+        middle = points[..., None]
+        return Outcomes(middle + factor * (self.values - middle), self.weights)
+
 
 def mixture(readings: Sequence[Outcomes]) -> Outcomes:
     """The distribution of which each of ``readings`` is right with equal probability."""

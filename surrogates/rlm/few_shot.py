@@ -15,6 +15,7 @@ from torch import nn
 
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
+from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.config import DecodingConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
 from surrogates.rlm.finetuning import add_metrics
@@ -68,12 +69,18 @@ class FineTunedRLM(RLM):
         start: Where to begin.
         training: How ``fit`` trains.
         decoding: How ``predict`` reads numbers out.
+        calibration: How ``fit`` learns how wide intervals must be.
     """
 
     def __init__(
-        self, start: StartConfig, training: TrainingConfig | None = None, decoding: DecodingConfig | None = None
+        self,
+        start: StartConfig,
+        training: TrainingConfig | None = None,
+        decoding: DecodingConfig | None = None,
+        *,
+        calibration: CalibrationConfig | None = None,
     ) -> None:
-        super().__init__(None, training, decoding)
+        super().__init__(None, training, decoding, calibration=calibration)
         self.start = start
 
     def fit(
@@ -94,6 +101,7 @@ class FineTunedRLM(RLM):
             UsageError: As ``RLM.finetune``.
         """
         checked_columns(graphs, labels, validation, metric_weights)
+        spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
         found = RLM.from_pretrained(self.start.checkpoint)
         found.decoding = self.decoding
         read = found.predict(graphs).mean if self.start.pool or self.start.like == BEST else np.zeros((len(graphs), 0))
@@ -110,7 +118,7 @@ class FineTunedRLM(RLM):
             checkpoint=checkpoint,
             progress=progress,
         )
-        return self.keep([str(column) for column in labels.columns])
+        return self.keep([str(column) for column in labels.columns])._spread(spreads)
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with a row for every new metric of ``labels``."""
@@ -127,6 +135,7 @@ class FineTunedRLM(RLM):
         self.metrics = (*found.metrics, *scales)
         self.scales = (*found.scales, *scales.values())
         self.temperatures = (*found.temperatures, *[1.0] * len(new))
+        self.spreads = (*found.spreads, *[1.0] * len(new))
         self._reader, self._network, self._known = found.reader, found.network, found._known
         _set_dropout(found.network, self.start.dropout)
 

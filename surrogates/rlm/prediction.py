@@ -39,6 +39,7 @@ class Readout:
         metrics: Names of all metrics of the network.
         scales: One per metric.
         temperatures: One per metric.
+        spreads: By what each metric's distribution is stretched about its point; see ``surrogates.rlm.calibration``.
     """
 
     network: RLMNetwork
@@ -47,6 +48,7 @@ class Readout:
     metrics: tuple[str, ...]
     scales: tuple[Scale, ...]
     temperatures: tuple[float, ...]
+    spreads: tuple[float, ...]
 
     def predict(
         self,
@@ -82,7 +84,10 @@ class Readout:
                 outcomes = {name: mixture([reading[name] for reading in readings]) for name in names}
                 for column, name in enumerate(names):
                     scale, outcome = self._scale(name), outcomes[name]
-                    mean[part, column] = scale.inverse(outcome.point(scale.kind, self.decoding.aggregate)[:, 0])
+                    point = outcome.point(scale.kind, self.decoding.aggregate)
+                    spread = self.spreads[self.metrics.index(name)]
+                    outcome = outcome.stretched(point, spread) if spread != 1 else outcome
+                    mean[part, column] = scale.inverse(point[:, 0])
                     deviation = (scale.inverse(outcome.values[:, 0]) - mean[part, column, None]) ** 2
                     std[part, column] = np.sqrt((deviation * outcome.weights[:, 0]).sum(-1))
                     quantiles[part, column] = scale.inverse(outcome.quantiles(self.decoding.levels)[:, 0])

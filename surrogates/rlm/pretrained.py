@@ -36,6 +36,7 @@ class Pretrained:
         metrics: Names.
         scales: One per metric.
         temperatures: One per metric.
+        spreads: One per metric; 1 in checkpoints of earlier versions.
         reader: Makes inputs of texts.
         network: With its weights.
         known: Where the training graphs lie; None in checkpoints of earlier versions.
@@ -49,6 +50,7 @@ class Pretrained:
     metrics: tuple[str, ...]
     scales: tuple[Scale, ...]
     temperatures: tuple[float, ...]
+    spreads: tuple[float, ...]
     reader: Reader
     network: RLMNetwork
     known: TrainingDistribution | None
@@ -67,6 +69,7 @@ class Pretrained:
             "metrics": list(self.metrics),
             "scales": [scale.to_json() for scale in self.scales],
             "temperatures": list(self.temperatures),
+            "spreads": list(self.spreads),
             "distance": self.known is not None,
         }
         elsewhere = self.reader.save(folder, self.network.encoder, store_encoder=store_encoder)
@@ -104,6 +107,7 @@ class Pretrained:
                 metrics,
                 scales,
                 tuple(config.get("temperatures", (1.0,) * len(metrics))),
+                tuple(config.get("spreads", (1.0,) * len(metrics))),
                 reader,
                 network.eval(),
                 TrainingDistribution.load(folder) if config.get("distance", False) else None,

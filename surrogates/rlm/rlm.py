@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -16,6 +17,7 @@ import torch
 from search_spaces.errors import UsageError
 from surrogates.base import Familiarity, Prediction, Surrogate
 from surrogates.progress import Progress
+from surrogates.rlm.calibration import CalibrationConfig, learn_spreads, stretch
 from surrogates.rlm.checkpointing import discard_state
 from surrogates.rlm.config import DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.decoding import Outcomes
@@ -41,6 +43,7 @@ class RLM(Surrogate):
         model: Shape of the network.
         training: How ``fit`` trains.
         decoding: How ``predict`` reads numbers out.
+        calibration: How ``fit`` learns how wide intervals must be.
         value_scale: ``quantile`` or ``raw``, for all metrics or by name (``quantile`` where not named); see
             ``surrogates.rlm.scales``.
         digits: Digits written per number (of the mantissa, for raw values).
@@ -53,6 +56,7 @@ class RLM(Surrogate):
         training: TrainingConfig | None = None,
         decoding: DecodingConfig | None = None,
         *,
+        calibration: CalibrationConfig | None = None,
         value_scale: str | Mapping[str, str] = "quantile",
         digits: int = 3,
         vocabulary: int = 1024,
@@ -60,12 +64,14 @@ class RLM(Surrogate):
         self.model = model or ModelConfig()
         self.training = training or TrainingConfig()
         self.decoding = decoding or DecodingConfig()
+        self.calibration = calibration or CalibrationConfig()
         self.value_scale = value_scale if isinstance(value_scale, str) else dict(value_scale)
         self.digits = digits
         self.vocabulary = vocabulary
         self.metrics: tuple[str, ...] = ()
         self.scales: tuple[Scale, ...] = ()
         self.temperatures: tuple[float, ...] = ()
+        self.spreads: tuple[float, ...] = ()
         self.history: dict[str, Any] = {}
         self._reader: Reader | None = None
         self._network: RLMNetwork | None = None
@@ -128,9 +134,11 @@ class RLM(Surrogate):
             TrainingError: The loss is not finite.
         """
         checked_columns(graphs, labels, validation, metric_weights)
+        spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
         texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
         self.initialise([*chain(*texts)], labels)
-        return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
+        self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
+        return self._spread(spreads)
 
     def initialise(self, texts: Sequence[str], labels: pd.DataFrame) -> Self:
         """An untrained model: tokenizer learned from ``texts``, scales from ``labels``, random weights.
@@ -144,7 +152,7 @@ class RLM(Surrogate):
         self._known = None  # a new reader and new weights have seen nothing
         self._reader = reader_for(self.model).learn(texts, self.model, vocabulary=self.vocabulary)
         self.metrics, self.scales = tuple(scales), tuple(scales.values())
-        self.temperatures = (1.0,) * len(scales)
+        self.temperatures = self.spreads = (1.0,) * len(scales)
         steps = max(len(scale.format.steps) for scale in self.scales)
         torch.manual_seed(self.training.seed)
         self._network = RLMNetwork(self.model, self._reader.encoder(self.model), len(scales), steps)
@@ -195,6 +203,7 @@ class RLM(Surrogate):
         self.training = training or self.training
         add_metrics(network, len(new), seed=self.training.seed)
         self.metrics, self.temperatures = self.metrics + new, self.temperatures + (1.0,) * len(new)
+        self.spreads = self.spreads + (1.0,) * len(new)
         texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
         with frozen(network, freeze):
             return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
@@ -209,6 +218,44 @@ class RLM(Surrogate):
         keep_metrics(self.network, indices)
         self.metrics, self.scales = tuple(metrics), tuple(self.scales[i] for i in indices)
         self.temperatures = tuple(self.temperatures[i] for i in indices)
+        self.spreads = tuple(self.spreads[i] for i in indices)
+        return self
+
+    def _cross_fitted(
+        self,
+        graphs: Graphs,
+        labels: pd.DataFrame,
+        validation: tuple[Graphs, pd.DataFrame] | None,
+        metric_weights: Mapping[str, float] | None,
+    ) -> dict[str, float]:
+        """Spreads by ``CalibrationConfig``: fits like this one, each without a part of the labels."""
+        if validation is not None and self.calibration.folds:
+            raise UsageError(
+                "validation graphs calibrate by themselves; give them, or CalibrationConfig.folds, not both"
+            )
+        ends = self.calibration.ends
+
+        def refit(learned: Graphs, known: pd.DataFrame, held: Graphs, unseen: pd.DataFrame) -> dict[str, np.ndarray]:
+            other = copy.copy(self)
+            other.calibration, other._runtimes = CalibrationConfig(), RuntimeCache()
+            weights = {name: weight for name, weight in (metric_weights or {}).items() if name in known}
+            other.fit(learned, known, metric_weights=weights)
+            found = other.predict_encoded(other.encode(held), other.metrics)
+            multiples = {}
+            for name, scale in zip(other.metrics, other.scales, strict=True):
+                middle = found[name].point(scale.kind, self.decoding.aggregate)
+                interval = np.concatenate([middle, found[name].quantiles(ends)[:, 0]], axis=1)
+                truth = scale.forward(unseen[name].to_numpy(dtype=float))
+                present = np.isfinite(truth)
+                multiples[name] = stretch(truth[present], interval[present])
+            return multiples
+
+        return learn_spreads(refit, graphs, labels, self.calibration, seed=self.training.seed)
+
+    def _spread(self, spreads: Mapping[str, float]) -> Self:
+        """Take over learned spreads."""
+        known = dict(zip(self.metrics, self.spreads, strict=True))
+        self.spreads = tuple(spreads.get(name, before) for name, before in known.items())
         return self
 
     def _learn(
@@ -230,6 +277,7 @@ class RLM(Surrogate):
         found = calibrate(self.network, judge) if judge is not None else (1.0,) * len(names)
         warmth = {**dict(zip(self.metrics, self.temperatures, strict=True)), **dict(zip(names, found, strict=True))}
         self.temperatures = tuple(warmth.values())
+        self._spread(dict.fromkeys(names, 1.0))  # that of other weights
         held = judge.graphs if judge is not None else None
         self._known = TrainingDistribution.of(self.network, texts[0], data.graphs, held, before=self._known)
         if is_main_process():
@@ -284,7 +332,7 @@ class RLM(Surrogate):
         """What ``predict`` reads numbers out with, by the present weights and settings."""
         network = self.network.eval()
         runtime = self._runtimes.get(network, self.decoding)
-        return Readout(network, runtime, self.decoding, self.metrics, self.scales, self.temperatures)
+        return Readout(network, runtime, self.decoding, self.metrics, self.scales, self.temperatures, self.spreads)
 
     def _check_given(self, given: pd.DataFrame | None, rows: int) -> None:
         if given is None:
@@ -353,6 +401,7 @@ class RLM(Surrogate):
             self.metrics,
             self.scales,
             self.temperatures,
+            self.spreads,
             self.reader,
             self.network,
             self._known,
@@ -367,6 +416,7 @@ class RLM(Surrogate):
         """
         found = Pretrained.load(checkpoint_folder(path_or_name))
         rlm = cls(found.model, found.training, found.decoding, value_scale=found.value_scale, digits=found.digits)
-        rlm.metrics, rlm.scales, rlm.temperatures = found.metrics, found.scales, found.temperatures
+        rlm.metrics, rlm.scales = found.metrics, found.scales
+        rlm.temperatures, rlm.spreads = found.temperatures, found.spreads
         rlm._reader, rlm._network, rlm._known = found.reader, found.network, found.known
         return rlm

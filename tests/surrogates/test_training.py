@@ -21,6 +21,7 @@ from search_spaces.errors import CheckpointError, TrainingError, UnknownNameErro
 from search_spaces.networks import Networks
 from surrogates.progress import Progress
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
+from surrogates.rlm.calibration import CalibrationConfig, conformal, stretch
 from surrogates.rlm.evaluation import rank_correlation
 from surrogates.rlm.losses import pairwise
 from surrogates.text import linearize
@@ -270,6 +271,49 @@ def test_calibration_widens_what_is_too_sure(cells: tuple[list[str], pd.DataFram
     plain = coverage()
     assert plain < 0.7
     assert abs(calibrated - 0.8) < abs(plain - 0.8) - 0.05
+
+
+def test_labels_set_aside_in_turn_tell_how_wide_intervals_must_be(
+    cells: tuple[list[str], pd.DataFrame], tmp_path: Path
+) -> None:
+    """The same without labels to spare; the predictions stay as they are."""
+    texts, labels = cells
+    training = config(epochs=60, smoothing=0.0, learning_rate=2e-2)
+    plain = RLM(TINY, training).fit(texts[:60], labels[["noisy"]][:60])
+    spread = RLM(TINY, training, calibration=CalibrationConfig(folds=3)).fit(texts[:60], labels[["noisy"]][:60])
+    assert plain.spreads == (1.0,) and spread.spreads[0] > 1.2
+    truth, found = labels["noisy"][100:].to_numpy(), {}
+    for name, rlm in {"plain": plain, "spread": spread}.items():
+        found[name] = rlm.predict(texts[100:])
+        share = interval_coverage(truth, found[name].quantiles[:, 0], found[name].levels)[0.8]
+        assert (share < 0.7) == (name == "plain") and share < 0.95
+    np.testing.assert_array_equal(found["plain"].mean, found["spread"].mean)
+    assert (found["spread"].std >= found["plain"].std).all()
+    spread.save_pretrained(tmp_path)
+    again = RLM.from_pretrained(tmp_path)
+    assert again.spreads == spread.spreads
+    np.testing.assert_array_equal(again.predict(texts[100:]).quantiles, found["spread"].quantiles)
+    again.finetune(texts[:40], labels[["noisy"]][:40], training=config(epochs=1))
+    assert again.spreads == (1.0,)  # other weights
+
+
+def test_spreads_are_quantiles_of_what_was_needed() -> None:
+    intervals = np.array([[0.5, 0.4, 0.7]] * 4)
+    np.testing.assert_allclose(stretch(np.array([0.5, 0.9, 0.2, 0.45]), intervals), [0.0, 2.0, 3.0, 0.5])
+    assert conformal(np.arange(1.0, 10.0), 0.8) == 8.0  # of ten, with the one to come
+    assert conformal(np.arange(1.0, 4.0), 0.8) == 3.0
+
+
+def test_calibration_that_cannot_be_is_refused(cells: tuple[list[str], pd.DataFrame]) -> None:
+    texts, labels = cells
+    for wrong in ({"folds": 1}, {"folds": -2}, {"level": 1.0}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            CalibrationConfig(**wrong)  # type: ignore[arg-type]
+    rlm = RLM(TINY, config(epochs=1), calibration=CalibrationConfig(folds=4))
+    with pytest.raises(UsageError, match="not both"):
+        rlm.fit(texts[:20], labels[["params"]][:20], validation=(texts[20:40], labels[["params"]][20:40]))
+    rlm.fit(texts[:10], labels[["params"]][:10])  # too few labels to tell
+    assert rlm.spreads == (1.0,)
 
 
 def test_without_validation_nothing_is_calibrated(cells: tuple[list[str], pd.DataFrame]) -> None:

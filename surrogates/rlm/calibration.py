@@ -1,0 +1,111 @@
+"""How wide intervals must be: learned from labels that were set aside in turn, when there are none to spare.
+
+A model knows the networks it was fitted to better than any other, so its own labels say little of how sure it may be.
+Each part of the labels is therefore predicted by a fit on the others. For every label the distance to the prediction,
+as a multiple of the predicted interval on that side, is how much wider the interval had to be to hold it. The quantile
+of these multiples at the interval's level (a split conformal quantile, Lei et al., JASA 2018, over cross-validation
+folds) is the metric's *spread*: what the distribution is stretched by about its prediction, on the metric's scale. The
+prediction itself stays, and so does the order of networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from search_spaces.errors import UsageError
+from search_spaces.networks import Networks
+from surrogates.rlm.labelled import Graphs
+
+#: Labels that a metric needs before its spread is learned.
+LEAST_LABELS = 16
+#: A predicted interval narrower than this, on the metric's scale, counts as so wide.
+_NARROW = 1e-6
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How spreads are learned.
+
+    Attributes:
+        folds: Parts that are set aside in turn; every one costs a further fit. 0 takes the distributions as they are.
+        level: Share of new labels that the central interval of this level is to hold.
+    """
+
+    folds: int = 0
+    level: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise UsageError(f"folds is {self.folds}; it must be 0 for none, or 2 and more")
+        if not 0 < self.level < 1:
+            raise UsageError(f"level is {self.level}; it must lie in (0, 1)")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Probabilities of the interval's lower and upper end."""
+        return (1 - self.level) / 2, (1 + self.level) / 2
+
+
+#: From graphs and labels to learn from, and others to judge by: per metric ``stretch`` of the latter's known labels.
+Refit = Callable[[Graphs, pd.DataFrame, Graphs, pd.DataFrame], dict[str, np.ndarray]]
+
+
+def learn_spreads(
+    refit: Refit, graphs: Graphs, labels: pd.DataFrame, config: CalibrationConfig, *, seed: int
+) -> dict[str, float]:
+    """The spread of every metric of ``labels`` that has ``LEAST_LABELS``.
+
+    Args:
+        refit: Fits anew and judges.
+        graphs: ``n`` graphs.
+        labels: ``n`` rows; NaN where not measured.
+        config: How many parts.
+        seed: Seed of the parts.
+
+    Raises:
+        UsageError: There are fewer graphs than parts.
+    """
+    enough = labels.columns[labels.notna().sum() >= LEAST_LABELS]
+    if not config.folds or not len(enough):
+        return {}
+    if len(graphs) < config.folds:
+        raise UsageError(f"{len(graphs)} graphs cannot be set aside in {config.folds} parts; lower folds")
+    order = np.random.default_rng([seed, 7]).permutation(len(graphs))
+    needed: dict[str, list[np.ndarray]] = {str(name): [] for name in enough}
+    for held in np.array_split(order, config.folds):
+        rest = np.setdiff1d(order, held)
+        known, unseen = (labels[enough].iloc[rows].reset_index(drop=True) for rows in (rest, held))
+        found = refit(rows_of(graphs, rest), known, rows_of(graphs, held), unseen)
+        for name, multiples in needed.items():
+            multiples.append(found[name])
+    return {name: conformal(np.concatenate(parts), config.level) for name, parts in needed.items()}
+
+
+def stretch(truth: np.ndarray, interval: np.ndarray) -> np.ndarray:
+    """By how much each interval had to be wider to hold the truth.
+
+    Args:
+        truth: Labels on their scale, ``(k,)``.
+        interval: Prediction, lower and upper end on that scale, ``(k, 3)``.
+    """
+    middle, lower, upper = interval.T
+    width = np.where(truth > middle, upper - middle, middle - lower)
+    return np.asarray(np.abs(truth - middle) / np.maximum(width, _NARROW))
+
+
+def conformal(needed: np.ndarray, level: float) -> float:
+    """The least of ``needed`` that a share ``level`` of them, and of one more to come, does not exceed."""
+    rank = min(len(needed), math.ceil((len(needed) + 1) * level))
+    return float(np.sort(needed)[rank - 1])
+
+
+def rows_of(graphs: Graphs, rows: np.ndarray) -> Graphs:
+    """The graphs at ``rows``; ``Networks`` stay what they are."""
+    if isinstance(graphs, Networks):
+        return Networks(graphs.space, [graphs.architectures[int(row)] for row in rows])
+    return [graphs[int(row)] for row in rows]
