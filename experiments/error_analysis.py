@@ -1,0 +1,167 @@
+"""Where surrogates go wrong: which networks they misorder, what these have in common, and whether others do, too.
+
+    python -m experiments.kendall_tau --methods rlm,flan,gat,gp --spaces nasbench201,nasbench101    # makes the runs
+    python -m experiments.error_analysis
+
+Reads the predictions of the benchmark under ``runs/kendall_tau`` and fits nothing. For every draw of labels that all
+methods have a run on it takes the error of a network to be its predicted rank less its true rank, both in [0, 1], and
+writes three tables to ``results/error_analysis.md``, means over draws: Kendall tau within the worst quarter, the middle
+half and the best quarter of the networks by their true value; the free targets (``surrogates.free_targets``) that the
+errors correlate with most; the correlation of errors between methods. ``results/error_analysis.csv`` holds the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from experiments.grids import core
+from experiments.kendall_tau import RUNS
+from experiments.record import RESULTS, as_markdown, command_of, provenance, write_csv
+from nasrlm.bench.inputs import networks, table_of
+from nasrlm.bench.protocol import Protocol
+from nasrlm.bench.store import Store
+from nasrlm.metrics import kendall_tau
+from search_spaces.errors import DataNotFoundError, UsageError
+from surrogates.free_targets import free_targets
+
+FOLDER = RUNS / "kendall_tau"
+PAGE = RESULTS / "error_analysis.md"
+#: Parts of the networks by their true value, as shares.
+PARTS = {"worst quarter": (0.0, 0.25), "middle half": (0.25, 0.75), "best quarter": (0.75, 1.0), "all": (0.0, 1.0)}
+#: Networks whose properties are counted, and properties that are named.
+COUNTED, NAMED = 2000, 3
+KEYS = ["table", "metric", "n_labels"]
+
+
+def main() -> None:
+    """Read the runs, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="rlm,flan,gat,gp")
+    parser.add_argument("--tables", default="nasbench201,nasbench101", help="their first metric is looked at")
+    options = parser.parse_args()
+    methods, every = options.methods.split(","), {protocol.table: protocol for protocol in core()}
+    if unknown := set(options.tables.split(",")) - set(every):
+        raise UsageError(f"--tables {','.join(sorted(unknown))}: choose from {', '.join(every)}")
+    rows = [
+        row
+        for table in options.tables.split(",")
+        for size in every[table].sizes
+        for row in analysed(every[table], every[table].metrics[0], size, methods)
+    ]
+    if not rows:
+        raise DataNotFoundError(
+            f"{FOLDER} holds no draw of labels that all of {', '.join(methods)} have predictions for; run "
+            f"`python -m experiments.kendall_tau --methods {options.methods} --spaces {options.tables}` here first"
+        )
+    found = pd.DataFrame(rows)
+    command = command_of("experiments.error_analysis")
+    write_csv(PAGE.with_suffix(".csv"), found, command=command, seed=None)
+    PAGE.write_text(page(found) + "\n" + as_markdown(provenance(command, seed=None)), encoding="utf-8")
+    print(page(found))
+
+
+def analysed(protocol: Protocol, metric: str, size: int, methods: Sequence[str]) -> list[dict[str, object]]:
+    """All figures of one budget: means over the draws that every method has predictions for; none without such."""
+    store, table = Store(FOLDER), table_of(protocol, FOLDER)
+    figures: list[dict[str, object]] = []
+    seeds = [seed for seed in range(protocol.seeds) if all(complete(store, protocol, metric, size, seed, methods))]
+    for seed in seeds:
+        truth = store.truth(protocol, metric, size, seed)
+        test = store.draw(table, protocol, metric, size, seed).test
+        guesses = {m: store.predictions(protocol, metric, size, seed, m).mean.astype(float) for m in methods}
+        chosen = np.random.default_rng([seed, 8]).permutation(len(test))[:COUNTED]
+        properties = free_targets(networks(table, test[chosen]))
+        for kind, method, subject, value in figures_of(truth, guesses, chosen, properties):
+            figures.append({"kind": kind, "method": method, "subject": subject, "value": value})
+    if not figures:
+        return []
+    means = pd.DataFrame(figures).groupby(["kind", "method", "subject"], sort=False)["value"].mean().round(4)
+    key = {**dict(zip(KEYS, (protocol.table, metric, size), strict=True)), "draws": len(seeds)}
+    return [{**key, **{str(k): v for k, v in row.items()}} for row in means.reset_index().to_dict("records")]
+
+
+def complete(store: Store, protocol: Protocol, metric: str, size: int, seed: int, methods: Sequence[str]) -> list[bool]:
+    """For each method whether its predictions are here: runs that were taken over from elsewhere have none."""
+    folder = store.run_folder(protocol, metric, size, seed)
+    return [
+        (folder / f"{method}.json").is_file() and len(store.predictions(protocol, metric, size, seed, method).mean) > 0
+        for method in methods
+    ]
+
+
+def figures_of(
+    truth: np.ndarray, guesses: dict[str, np.ndarray], chosen: np.ndarray, properties: pd.DataFrame
+) -> list[tuple[str, str, str, float]]:
+    """Kind, method, subject and value of every figure of one draw.
+
+    Args:
+        truth: True values, ``(t,)``.
+        guesses: By method, ``(t,)``.
+        chosen: Networks whose ``properties`` are known, a row each.
+        properties: Numbers of a network.
+    """
+    place = ranks(truth)
+    errors = {method: ranks(guess) - place for method, guess in guesses.items()}
+    figures = []
+    for method, guess in guesses.items():
+        for part, (low, high) in PARTS.items():
+            rows = (place >= low) & (place <= high)
+            figures.append(("tau", method, part, kendall_tau(truth[rows], guess[rows])))
+        for name in properties:
+            values = properties[name].to_numpy()
+            if np.ptp(values):
+                rho = scipy.stats.spearmanr(values, errors[method][chosen]).statistic
+                figures.append(("property", method, str(name), float(rho)))
+        for other in guesses:
+            figures.append(("shared", method, other, correlation(errors[method], errors[other])))
+    return figures
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's correlation; 0 where either does not vary."""
+    if not np.ptp(one) or not np.ptp(other):
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks in [0, 1]; equal values share theirs."""
+    return np.asarray((scipy.stats.rankdata(values) - 1) / max(1, len(values) - 1))
+
+
+def page(found: pd.DataFrame) -> str:
+    """The tables as Markdown."""
+    lines = ["# Where surrogates go wrong", ""]
+    for keys, part in found.groupby(KEYS, sort=False):
+        table, metric, size = keys
+        lines += [f"## {table}, `{metric}`, {size} labels ({part['draws'].iloc[0]} draws)", ""]
+        tau, shared = (part[part["kind"] == kind] for kind in ("tau", "shared"))
+        others = list(shared["subject"].unique())
+        header = ["method", *(f"tau, {name}" for name in PARTS), "errors go with", *(f"shared: {o}" for o in others)]
+        lines += [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+        for method in part["method"].unique():
+            taus = tau[tau["method"] == method].set_index("subject")["value"]
+            same = shared[shared["method"] == method].set_index("subject")["value"]
+            cells = [
+                *(f"{taus[name]:.3f}" for name in PARTS),
+                strongest(part[(part["kind"] == "property") & (part["method"] == method)]),
+                *(f"{same[other]:.2f}" for other in others),
+            ]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def strongest(properties: pd.DataFrame) -> str:
+    """The properties that errors correlate with most, with Spearman's rho: positive where they are ranked too high."""
+    order = properties["value"].abs().sort_values(ascending=False).index[:NAMED]
+    return ", ".join(f"{row['subject']} {row['value']:+.2f}" for _, row in properties.loc[order].iterrows())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Error analysis on predictions whose errors are known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import error_analysis
+from experiments.error_analysis import figures_of, page, ranks, strongest
+from search_spaces.errors import DataNotFoundError, UsageError
+
+
+def test_errors_are_traced_to_what_causes_them() -> None:
+    rng = np.random.default_rng(0)
+    truth, depth, width = rng.normal(size=(3, 800))
+    guesses = {
+        "oracle": truth,
+        "deep": truth + depth,
+        "deeper": truth + 2 * depth,
+        "noisy": truth + rng.normal(size=800),
+    }
+    chosen = rng.permutation(800)[:500]
+    properties = pd.DataFrame({"depth": depth[chosen], "width": width[chosen], "same": np.ones(500)})
+    rows = pd.DataFrame(figures_of(truth, guesses, chosen, properties), columns=["kind", "method", "subject", "value"])
+
+    def value(kind: str, method: str, subject: str) -> float:
+        [found] = rows[(rows["kind"] == kind) & (rows["method"] == method) & (rows["subject"] == subject)]["value"]
+        return float(found)
+
+    assert value("tau", "oracle", "all") == value("tau", "oracle", "best quarter") == 1
+    assert value("tau", "deep", "best quarter") < value("tau", "deep", "all") < 1
+    assert value("property", "deep", "depth") > 0.8 > 0.2 > abs(value("property", "deep", "width"))
+    assert abs(value("property", "noisy", "depth")) < 0.2
+    assert value("shared", "deep", "deeper") > 0.8 > value("shared", "deep", "noisy")
+    assert "same" not in set(rows["subject"])  # what does not vary explains nothing
+    deep = rows[(rows["kind"] == "property") & (rows["method"] == "deep")]
+    assert strongest(deep).startswith("depth +")
+    rows = rows.assign(table="t", metric="m", n_labels=16, draws=1)
+    written = page(rows[rows["method"] != "oracle"])
+    assert written.count("\n| deep") == 2 and "16 labels (1 draws)" in written
+
+
+def test_equal_values_share_their_rank() -> None:
+    np.testing.assert_allclose(ranks(np.array([3.0, 1.0, 3.0, 9.0])), [0.5, 0.0, 0.5, 1.0])
+
+
+def test_without_runs_it_says_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_analysis, "analysed", lambda *arguments: [])
+    monkeypatch.setattr(sys, "argv", ["error_analysis", "--methods", "rlm,gcn"])
+    with pytest.raises(DataNotFoundError, match="--methods rlm,gcn --spaces"):
+        error_analysis.main()
+    monkeypatch.setattr(sys, "argv", ["error_analysis", "--tables", "imagenet"])
+    with pytest.raises(UsageError, match="imagenet"):
+        error_analysis.main()
