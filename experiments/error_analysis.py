@@ -114,7 +114,7 @@ def figures_of(
             figures.append(("tau", method, part, kendall_tau(truth[rows], guess[rows])))
         for name in properties:
             values = properties[name].to_numpy()
-            if np.ptp(values):
+            if np.ptp(values) and np.ptp(errors[method]):
                 rho = scipy.stats.spearmanr(values, errors[method][chosen]).statistic
                 figures.append(("property", method, str(name), float(rho)))
         for other in guesses:
