@@ -1,4 +1,4 @@
-"""What the benchmark runs: the core grid, the full grid, a grid of five minutes, and NDS."""
+"""What the benchmark runs: the core grid, the full grid, a grid of five minutes, joint metrics, and NDS."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def quick() -> list[Protocol]:
     return [small, replace(small, table="nasbench_macro", metrics=("cifar10_test",))]
 
 
+def joint() -> list[Protocol]:
+    """Accuracy and four latencies with 1,000 labels: are they learned together as well as each on its own?"""
+    return [replace(CORE[0], sizes=(1000,))]
+
+
 def nds() -> list[Protocol]:
     """The few-shot protocol of arXiv 2509.26476 on the tables of NDS that were imported.
 
@@ -80,4 +85,10 @@ def nds() -> list[Protocol]:
 
 
 #: Grids by name.
-GRIDS: dict[str, Callable[[], list[Protocol]]] = {"core": core, "full": full, "quick": quick, "nds": nds}
+GRIDS: dict[str, Callable[[], list[Protocol]]] = {
+    "core": core,
+    "full": full,
+    "quick": quick,
+    "joint": joint,
+    "nds": nds,
+}

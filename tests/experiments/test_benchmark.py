@@ -40,7 +40,7 @@ def test_what_the_grids_name_is_in_the_tables() -> None:
     present = {table.name: table.metrics for table in available()}
     if not set(present) >= {protocol.table for protocol in grids.core()}:
         pytest.skip(f"only the tables {', '.join(present)} are there")
-    for grid in ("core", "full", "quick"):
+    for grid in ("core", "full", "quick", "joint"):
         for protocol in grids.GRIDS[grid]():
             assert set(protocol.metrics) <= set(present[protocol.table])
     assert {protocol.table for protocol in grids.full()} == set(present)
