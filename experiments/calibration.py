@@ -12,6 +12,8 @@ table, metric, number of labels and seed: the share of test networks inside the 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +37,7 @@ from surrogates.rlm import RLM
 CSV = RESULTS / "calibration.csv"
 FOLDER = RUNS / "kendall_tau"
 SHARES = (0.5, 0.8, 0.9)
-KEYS = ["table", "metric", "method", "folds", "n_labels", "seed"]
+KEYS = ["table", "metric", "method", "settings", "folds", "n_labels", "seed"]
 
 
 def main() -> None:
@@ -54,7 +56,8 @@ def main() -> None:
     known = set(map(tuple, done[KEYS].to_numpy().tolist()))
     deadline = time.monotonic() + 60 * options.time_limit
     for protocol, metric, size, seed in planned(options.tables, options.sizes, options.seeds):
-        if (protocol.table, metric, options.method, options.folds, size, seed) in known:
+        settings = settings_of(protocol, metric, options.method, size)
+        if (protocol.table, metric, options.method, settings, options.folds, size, seed) in known:
             continue
         if options.time_limit and time.monotonic() > deadline:
             break
@@ -84,6 +87,12 @@ def planned(tables: str, sizes: str, seeds: int) -> list[tuple[Protocol, str, in
     ]
 
 
+def settings_of(protocol: Protocol, metric: str, name: str, size: int) -> str:
+    """A hash of all that a fit depends on: rows of other settings are other runs."""
+    identity = find(name).identity(table_of(protocol, FOLDER), [metric], size)
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def run(protocol: Protocol, metric: str, name: str, folds: int, size: int, seed: int) -> dict[str, object]:
     """Fit once with and judge with and without calibration.
 
@@ -104,7 +113,13 @@ def run(protocol: Protocol, metric: str, name: str, folds: int, size: int, seed:
     calibrated, spread = surrogate.predict(test), surrogate.spreads[0]
     surrogate.spreads = (1.0,)
     return {
-        **dict(zip(KEYS, (protocol.table, metric, name, folds, size, seed), strict=True)),
+        "table": protocol.table,
+        "metric": metric,
+        "method": name,
+        "settings": settings_of(protocol, metric, name, size),
+        "folds": folds,
+        "n_labels": size,
+        "seed": seed,
         "kendall_tau": round(float(np.nan_to_num(kendall_tau(truth, calibrated.mean[:, 0]))), 4),
         "spread": round(spread, 3),
         **{f"raw_{key}": value for key, value in coverage(truth, surrogate.predict(test)).items()},
@@ -122,11 +137,12 @@ def coverage(truth: np.ndarray, prediction: Prediction) -> dict[str, float]:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean coverage of the 80 % interval by metric and number of labels, with its interval over seeds."""
     found = []
-    for keys, part in rows.groupby(["table", "metric", "method", "folds", "n_labels"]):
+    names = [name for name in KEYS if name != "seed"]
+    for keys, part in rows.groupby(names):
         interval = Interval.of(part["coverage_80"])
         found.append(
             {
-                **dict(zip(["table", "metric", "method", "folds", "n_labels"], keys, strict=True)),
+                **dict(zip(names, keys, strict=True)),
                 "seeds": len(part),
                 "raw_80": round(part["raw_coverage_80"].mean(), 3),
                 "coverage_80": round(interval.mean, 3),

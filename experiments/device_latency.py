@@ -6,10 +6,10 @@
 Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free``, which saw no
 label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021); then it
 goes on with ten labels of the device left out, of other networks. It is judged by Spearman's rank correlation on
-networks that it saw no label of. Beside it stand what needs no further training: ``process``, a Gaussian process on the
-predicted latencies of the known devices; ``nearest``, the one of them that orders the ten labels best; and the numbers
-of MACs and parameters. The devices are the 27 of HELP on NAS-Bench-201 and on FBNet. ``results/device_latency.csv`` has
-a row a device, draw of labels and method.
+networks that are functionally identical to none of the 900. Beside it stand what needs no further training:
+``process``, a Gaussian process on the predicted latencies of the known devices; ``nearest``, the one of them that
+orders the ten labels best; and the numbers of MACs and parameters. The devices are the 27 of HELP on NAS-Bench-201 and
+on FBNet. ``results/device_latency.csv`` has a row a device, draw of labels and method.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pandas as pd
 
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import networks
-from nasrlm.bench.methods import configure
+from nasrlm.bench.methods import configure, content_of
 from nasrlm.bench.pretrained import FINETUNING, FREE, finetuning_steps
 from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.summary import Interval
@@ -46,13 +46,13 @@ DEVICES = (
     *("pixel2", "pixel3", "samsung_a50", "samsung_s7", "essential_ph_1", "raspi4", "eyeriss", "fpga"),
 )
 TABLES = {"nasbench201": DEVICES, "fbnet": tuple(re.sub("_256$", "_64", device) for device in DEVICES)}
-#: Networks whose latency is known on the other devices; labels of the new device; networks to judge by.
+#: Networks whose latency is known on the other devices; labels of the new device; networks to judge by, at most.
 KNOWN, LABELS, TEST = 900, 10, 2000
 #: Steps of learning the other devices.
 STEPS = 1200
 #: Columns that order networks by themselves, where a table has them.
 SIZES = ("macs", "params")
-KEYS = ["table", "column", "draw", "method"]
+KEYS = ["table", "column", "start", "steps", "seed", "draw", "method"]
 
 
 def main() -> None:
@@ -75,15 +75,22 @@ def main() -> None:
             if options.time_limit and time.monotonic() > deadline:
                 break
             columns = [f"{column}{SUFFIX}" for column in TABLES[name] if family(column) == device]
-            here = done[(done["table"] == name) & done["column"].isin(columns)]
+            run = {"table": name, "start": start_print(), "steps": options.steps, "seed": options.seed}
+            same = (done[list(run)] == pd.Series(run)).all(axis=1)
+            here = done[same & done["column"].isin(columns)]
             draws = [draw for draw in range(options.draws) if draw not in set(here["draw"])]
             if not draws:
                 continue
-            rows = judged(table, device, columns, draws, options.steps, options.seed)
+            rows = judged(table, device, columns, draws, options.steps, options.seed).assign(**run)
             done = pd.concat([done, rows], ignore_index=True)
             write_csv(options.out, done, command=command_of("experiments.device_latency"), seed=options.seed)
             print(rows.groupby(["table", "column", "method"])["spearman_rho"].mean().round(3).to_string(), flush=True)
     print(summary(done).to_string(index=False))
+
+
+def start_print() -> str:
+    """A hash of the checkpoint that all begins with: rows from another one are other runs."""
+    return content_of(FREE).rpartition(" ")[2]
 
 
 def family(column: str) -> str:
@@ -112,12 +119,13 @@ def judged(
     """Spearman's rho of every method, on every column of ``device`` and draw of labels."""
     order = np.random.default_rng([seed, 5]).permutation(np.flatnonzero(table.frame[list(columns)].notna().all(axis=1)))
     known, rest = order[:KNOWN], order[KNOWN:]
-    folder = MODELS / f"{table.name}-without-{device}-{steps}-{seed}"
+    folder = MODELS / f"{table.name}-without-{device}-{start_print()}-{steps}-{seed}"
     if not (folder / "config.json").is_file():
         others = [f"{column}{SUFFIX}" for column in TABLES[table.name] if family(column) != device]
         learn_others(table, known, others, steps, seed).save_pretrained(folder)
     others_model = RLM.from_pretrained(folder)
-    test = rest[-TEST:]
+    seen = {table.space.canonical(table.architectures[int(row)]) for row in known}
+    test = np.array([row for row in rest[-TEST:] if table.space.canonical(table.architectures[int(row)]) not in seen])
     networks_to_judge = networks(table, test)
     guesses = others_model.predict(networks_to_judge).mean
     rows = []

@@ -4,10 +4,12 @@
     python -m experiments.error_analysis
 
 Reads the predictions of the benchmark under ``runs/kendall_tau`` and fits nothing. For every draw of labels that all
-methods have a run on it takes the error of a network to be its predicted rank less its true rank, both in [0, 1], and
-writes three tables to ``results/error_analysis.md``, means over draws: Kendall tau within the worst quarter, the middle
-half and the best quarter of the networks by their true value; the free targets (``surrogates.free_targets``) that the
-errors correlate with most; the correlation of errors between methods. ``results/error_analysis.csv`` holds the same.
+methods have a run on it takes the error of a network to be its predicted rank less the mean predicted rank of networks
+that are as good: a ranking that is merely uncertain shrinks towards the middle, which is no trait of a network. Writes
+to ``results/error_analysis.md``, as means over draws, Kendall tau within the worst quarter, the middle half and the
+best quarter of the networks by their true value; the free targets (``surrogates.free_targets``) that the errors
+correlate with most among networks that are as good; and the correlation of errors between methods, to which the noise
+of the labels adds. ``results/error_analysis.csv`` holds the same.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ from experiments.grids import core
 from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, as_markdown, command_of, provenance, write_csv
 from nasrlm.bench.inputs import networks, table_of
-from nasrlm.bench.protocol import Protocol
-from nasrlm.bench.store import Store
+from nasrlm.bench.methods import find
+from nasrlm.bench.protocol import Protocol, Task
+from nasrlm.bench.store import Store, plain
+from nasrlm.labels.names import metric as described
+from nasrlm.labels.tables import LabelTable
 from nasrlm.metrics import kendall_tau
 from search_spaces.errors import DataNotFoundError, UsageError
 from surrogates.free_targets import free_targets
@@ -35,6 +40,8 @@ PAGE = RESULTS / "error_analysis.md"
 PARTS = {"worst quarter": (0.0, 0.25), "middle half": (0.25, 0.75), "best quarter": (0.75, 1.0), "all": (0.0, 1.0)}
 #: Networks whose properties are counted, and properties that are named.
 COUNTED, NAMED = 2000, 3
+#: Parts by their true value within which networks count as equally good.
+EQUAL = 50
 KEYS = ["table", "metric", "n_labels"]
 
 
@@ -69,11 +76,16 @@ def analysed(protocol: Protocol, metric: str, size: int, methods: Sequence[str])
     """All figures of one budget: means over the draws that every method has predictions for; none without such."""
     store, table = Store(FOLDER), table_of(protocol, FOLDER)
     figures: list[dict[str, object]] = []
-    seeds = [seed for seed in range(protocol.seeds) if all(complete(store, protocol, metric, size, seed, methods))]
+    seeds = [
+        seed
+        for seed in range(protocol.seeds)
+        if all(complete(store, Task(protocol, (metric,), method, size, seed), table) for method in methods)
+    ]
     for seed in seeds:
-        truth = store.truth(protocol, metric, size, seed)
+        sign = 1.0 if described(metric).direction == "max" else -1.0  # the best is what costs least
+        truth = sign * store.truth(protocol, metric, size, seed)
         test = store.draw(table, protocol, metric, size, seed).test
-        guesses = {m: store.predictions(protocol, metric, size, seed, m).mean.astype(float) for m in methods}
+        guesses = {m: sign * store.predictions(protocol, metric, size, seed, m).mean.astype(float) for m in methods}
         chosen = np.random.default_rng([seed, 8]).permutation(len(test))[:COUNTED]
         properties = free_targets(networks(table, test[chosen]))
         for kind, method, subject, value in figures_of(truth, guesses, chosen, properties):
@@ -85,13 +97,12 @@ def analysed(protocol: Protocol, metric: str, size: int, methods: Sequence[str])
     return [{**key, **{str(k): v for k, v in row.items()}} for row in means.reset_index().to_dict("records")]
 
 
-def complete(store: Store, protocol: Protocol, metric: str, size: int, seed: int, methods: Sequence[str]) -> list[bool]:
-    """For each method whether its predictions are here: runs that were taken over from elsewhere have none."""
-    folder = store.run_folder(protocol, metric, size, seed)
-    return [
-        (folder / f"{method}.json").is_file() and len(store.predictions(protocol, metric, size, seed, method).mean) > 0
-        for method in methods
-    ]
+def complete(store: Store, task: Task, table: LabelTable) -> bool:
+    """Whether a run by today's settings is here with its predictions: one that was taken over has none."""
+    [metric], protocol = task.metrics, task.protocol
+    if not store.done(task, plain(find(task.method).identity(table, task.metrics, task.size))):
+        return False
+    return len(store.predictions(protocol, metric, task.size, task.seed, task.method).mean) > 0
 
 
 def figures_of(
@@ -106,20 +117,26 @@ def figures_of(
         properties: Numbers of a network.
     """
     place = ranks(truth)
-    errors = {method: ranks(guess) - place for method, guess in guesses.items()}
+    errors = {method: apart(ranks(guess), place) for method, guess in guesses.items()}
     figures = []
     for method, guess in guesses.items():
         for part, (low, high) in PARTS.items():
             rows = (place >= low) & (place <= high)
-            figures.append(("tau", method, part, kendall_tau(truth[rows], guess[rows])))
+            figures.append(("tau", method, part, float(np.nan_to_num(kendall_tau(truth[rows], guess[rows])))))
         for name in properties:
-            values = properties[name].to_numpy()
-            if np.ptp(values) and np.ptp(errors[method]):
-                rho = scipy.stats.spearmanr(values, errors[method][chosen]).statistic
-                figures.append(("property", method, str(name), float(rho)))
+            values = apart(ranks(properties[name].to_numpy()), place[chosen])
+            if np.ptp(values):
+                figures.append(("property", method, str(name), correlation(values, errors[method][chosen])))
         for other in guesses:
             figures.append(("shared", method, other, correlation(errors[method], errors[other])))
     return figures
+
+
+def apart(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """``values`` less their mean among the networks of about the same ``place``, in ``EQUAL`` parts."""
+    part = np.minimum((place * EQUAL).astype(int), EQUAL - 1)
+    counts = np.maximum(np.bincount(part, minlength=EQUAL), 1)
+    return np.asarray(values - (np.bincount(part, values, minlength=EQUAL) / counts)[part])
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -158,7 +175,7 @@ def page(found: pd.DataFrame) -> str:
 
 
 def strongest(properties: pd.DataFrame) -> str:
-    """The properties that errors correlate with most, with Spearman's rho: positive where they are ranked too high."""
+    """The properties that errors correlate with most: positive where networks that have more are ranked too high."""
     order = properties["value"].abs().sort_values(ascending=False).index[:NAMED]
     return ", ".join(f"{row['subject']} {row['value']:+.2f}" for _, row in properties.loc[order].iterrows())
 

@@ -105,9 +105,7 @@ def main() -> None:
         if name not in variants:
             parser.error(f"--variants {name}: choose from {', '.join(variants)}")
         standing = find(options.method)
-        method = replace(
-            standing, settings={**standing.settings, **variants[name]}, quality={**standing.quality, **variants[name]}
-        )
+        method = changed(standing, variants[name])
         begin = time.process_time()
         taus = [tau_of(method, protocol, FIRST_SEED + k) for k in range(options.seeds)]
         row: dict[str, object] = {
@@ -128,6 +126,12 @@ def main() -> None:
         }
         write_row(row)
         print(row, flush=True)
+
+
+def changed(method: Method, settings: Mapping[str, object]) -> Method:
+    """``method`` with other ``settings``, which also go before those for a number of labels or kind of metric."""
+    sized, quality = method.sized, {**method.quality, **settings}
+    return replace(method, quality=quality, sized=lambda size: {**(sized(size) if sized else {}), **settings})
 
 
 def tau_of(method: Method, protocol: Protocol, seed: int) -> float:

@@ -81,7 +81,7 @@ class Method:
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """What a run depends on besides its labels: ``chosen``, and the very checkpoint it starts from."""
         start = self.start_for(table)
-        return self.chosen(table, metrics, size) | ({"start": _content_of(start)} if start else {})
+        return self.chosen(table, metrics, size) | ({"start": content_of(start)} if start else {})
 
     def start_for(self, table: LabelTable) -> str:
         """The checkpoint that fits on ``table`` go on from: it saw no label of that space.
@@ -199,7 +199,7 @@ def find(name: str) -> Method:
 
 
 @lru_cache(maxsize=8)
-def _content_of(checkpoint: str) -> str:
+def content_of(checkpoint: str) -> str:
     """Name and hash of a checkpoint: another one of the same name gives other runs."""
     digest = hashlib.sha256()
     for path in sorted(registry.checkpoint_path(checkpoint).iterdir()):

@@ -34,7 +34,8 @@ class ReadingConfig:
         sizes: Give the nodes of cells their channels, resolution, parameters, MACs and calls besides their operations.
             Those of whole networks always have them: calls of one block differ in little else.
         dead: ``keep`` reads operations that carry zeros only or do not reach the output, as a device runs them;
-            ``drop`` leaves them out, for they do not touch the accuracy.
+            ``drop`` leaves them out, for they do not touch the accuracy. Nodes are left out whole: what is dead inside
+            a block stays.
         fuse: Outside of cells, read an operator with the normalisation and activation after it as one node.
     """
 
@@ -81,7 +82,7 @@ class Encoder:
         config: What is read.
         cells: Names of the cells read; empty for whole networks.
         entry: Operation that every input of a cell passes first, and that dissolves into edges there; empty for none.
-        vocabulary: Operations, from index ``UNKNOWN + 1`` on.
+        vocabulary: Words that name operations, from index ``UNKNOWN + 1`` on.
         centre: Mean of each size over the training nodes.
         scale: Its standard deviation; 0 leaves the size out.
         nodes: Most nodes of a training graph.

@@ -36,7 +36,7 @@ ELEMENTWISE = frozenset(
 )
 INPUT, OUTPUT = "input", "output"
 Kind = Literal["cells", "blocks", "full"]
-#: Between the operators in the name of a node that stands for several.
+#: Between the words that name a node.
 BETWEEN = " "
 #: Begins the words of a function's name.
 NAMED = "@"
@@ -107,7 +107,7 @@ class RawGraph:
 
 
 def read(graphs: Sequence[onnx.ModelProto], kind: Kind) -> list[tuple[RawGraph, ...]]:
-    """The graphs of every model, by either reading; those of ``Networks`` are remembered by architecture.
+    """The graphs of every model, by one of the readings; those of ``Networks`` are remembered by architecture.
 
     Args:
         graphs: ``n`` models.

@@ -1,11 +1,11 @@
 """How wide intervals must be: learned from labels that were set aside in turn, when there are none to spare.
 
 A model knows the networks it was fitted to better than any other, so its own labels say little of how sure it may be.
-Each part of the labels is therefore predicted by a fit on the others. For every label the distance to the prediction,
-as a multiple of the predicted interval on that side, is how much wider the interval had to be to hold it. The quantile
-of these multiples at the interval's level (a split conformal quantile, Lei et al., JASA 2018, over cross-validation
-folds) is the metric's *spread*: what the distribution is stretched by about its prediction, on the metric's scale. The
-prediction itself stays, and so does the order of networks.
+Each part of the labels is therefore predicted by a fit on the others. For every label the distance to the predicted
+median, as a multiple of the predicted interval on that side, is how much wider the interval had to be to hold it. The
+quantile of these multiples at the interval's level (a split conformal quantile, Lei et al., JASA 2018, over
+cross-validation folds) is the metric's *spread*: what the distribution is stretched by about its median, on the
+metric's scale. ``Prediction.mean`` stays, and so does the order of networks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from surrogates.rlm.labelled import Graphs
 
 #: Labels that a metric needs before its spread is learned.
 LEAST_LABELS = 16
-#: A predicted interval narrower than this, on the metric's scale, counts as so wide.
+#: A predicted interval narrower than this, in spreads of the labels, counts as so wide.
 _NARROW = 1e-6
 
 
@@ -32,7 +32,8 @@ class CalibrationConfig:
     """How spreads are learned.
 
     Attributes:
-        folds: Parts that are set aside in turn; every one costs a further fit. 0 takes the distributions as they are.
+        folds: Parts that are set aside in turn; every one costs a further fit. 0 takes the distributions as they are;
+            so do metrics with fewer than ``LEAST_LABELS`` labels.
         level: Share of new labels that the central interval of this level is to hold.
     """
 
@@ -90,18 +91,23 @@ def stretch(truth: np.ndarray, interval: np.ndarray) -> np.ndarray:
     """By how much each interval had to be wider to hold the truth.
 
     Args:
-        truth: Labels on their scale, ``(k,)``.
-        interval: Prediction, lower and upper end on that scale, ``(k, 3)``.
+        truth: Labels, ``(k,)``, in spreads of the metric's labels.
+        interval: Median, lower and upper end in the same unit, ``(k, 3)``.
     """
-    middle, lower, upper = interval.T
-    width = np.where(truth > middle, upper - middle, middle - lower)
-    return np.asarray(np.abs(truth - middle) / np.maximum(width, _NARROW))
+    median, lower, upper = interval.T
+    width = np.where(truth > median, upper - median, median - lower)
+    return np.asarray(np.abs(truth - median) / np.maximum(width, _NARROW))
 
 
 def conformal(needed: np.ndarray, level: float) -> float:
-    """The least of ``needed`` that a share ``level`` of them, and of one more to come, does not exceed."""
+    """What a share ``level`` of ``needed``, and of one more to come, does not exceed.
+
+    At most the largest finite number: labels that no interval can hold need infinitely much, and few labels may not
+    tell of a high level.
+    """
     rank = min(len(needed), math.ceil((len(needed) + 1) * level))
-    return float(np.sort(needed)[rank - 1])
+    finite = needed[np.isfinite(needed)]
+    return float(min(np.sort(needed)[rank - 1], finite.max())) if len(finite) else 1.0
 
 
 def rows_of(graphs: Graphs, rows: np.ndarray) -> Graphs:

@@ -54,10 +54,10 @@ class Outcomes:
             found.append(y0 + share * (y1 - y0))
         return np.stack(found, axis=-1)
 
-    def stretched(self, points: np.ndarray, factor: float) -> Outcomes:
-        """All values moved away from ``points`` ``(b, m)``, to ``factor`` times their distance."""
-        middle = points[..., None]
-        return Outcomes(middle + factor * (self.values - middle), self.weights)
+    def stretched(self, factor: float) -> Outcomes:
+        """All values moved away from the median, to ``factor`` times their distance."""
+        median = self.quantiles((0.5,))
+        return Outcomes(median + factor * (self.values - median), self.weights)
 
 
 def mixture(readings: Sequence[Outcomes]) -> Outcomes:

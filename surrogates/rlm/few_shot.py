@@ -109,7 +109,7 @@ class FineTunedRLM(RLM):
         self._adopt(found, read, labels)
         if guessed is not None:
             self._learn_guessed(*guessed, progress=progress)
-        self.finetune(
+        self._go_on(
             graphs,
             labels,
             validation=validation,
@@ -167,7 +167,7 @@ class FineTunedRLM(RLM):
         )
         _set_dropout(self.network, 0.0)
         try:
-            self.finetune(fresh, guessed, training=quiet, freeze=self.start.freeze, progress=progress)
+            self._go_on(fresh, guessed, training=quiet, freeze=self.start.freeze, progress=progress)
         finally:
             self.training = wanted
             _set_dropout(self.network, self.start.dropout)

@@ -39,7 +39,7 @@ class Readout:
         metrics: Names of all metrics of the network.
         scales: One per metric.
         temperatures: One per metric.
-        spreads: By what each metric's distribution is stretched about its point; see ``surrogates.rlm.calibration``.
+        spreads: By what each metric's distribution is stretched about its median; see ``surrogates.rlm.calibration``.
     """
 
     network: RLMNetwork
@@ -76,22 +76,32 @@ class Readout:
             for start in range(0, len(graphs), CHUNK):
                 part = slice(start, start + CHUNK)
                 known = None if given is None else given.iloc[part]
-                with without_collector():
-                    orders = texts_in_orders(
-                        graphs[part], self.decoding.readings, seed=self.decoding.seed, by_content=True
-                    )
-                readings = [self.outcomes(encode(order), names, known, generator, bar) for order in orders]
-                outcomes = {name: mixture([reading[name] for reading in readings]) for name in names}
+                outcomes = self.read(graphs[part], encode, names, known, generator, bar)
                 for column, name in enumerate(names):
                     scale, outcome = self._scale(name), outcomes[name]
                     point = outcome.point(scale.kind, self.decoding.aggregate)
                     spread = self.spreads[self.metrics.index(name)]
-                    outcome = outcome.stretched(point, spread) if spread != 1 else outcome
+                    outcome = outcome.stretched(spread) if spread != 1 else outcome
                     mean[part, column] = scale.inverse(point[:, 0])
                     deviation = (scale.inverse(outcome.values[:, 0]) - mean[part, column, None]) ** 2
                     std[part, column] = np.sqrt((deviation * outcome.weights[:, 0]).sum(-1))
                     quantiles[part, column] = scale.inverse(outcome.quantiles(self.decoding.levels)[:, 0])
         return Prediction(tuple(names), mean, std, quantiles, self.decoding.levels)
+
+    def read(
+        self,
+        graphs: Sequence[onnx.ModelProto | str],
+        encode: Callable[[Sequence[onnx.ModelProto | str]], Sequence[EncodedText]],
+        names: Sequence[str],
+        given: pd.DataFrame | None,
+        generator: torch.Generator,
+        bar: Progress,
+    ) -> dict[str, Outcomes]:
+        """The distribution of each metric on its scale, over all readings, not yet stretched; as ``predict``."""
+        with without_collector():
+            orders = texts_in_orders(graphs, self.decoding.readings, seed=self.decoding.seed, by_content=True)
+        readings = [self.outcomes(encode(order), names, given, generator, bar) for order in orders]
+        return {name: mixture([reading[name] for reading in readings]) for name in names}
 
     def generator(self) -> torch.Generator:
         """The source of draws, at its start."""

@@ -125,11 +125,13 @@ class RLM(Surrogate):
             validation: Graphs and labels of the same metrics, not trained on: the weights that order them best (mean
                 Kendall tau) are kept, ``TrainingConfig.patience`` may stop early, and digits are calibrated on them.
             metric_weights: Weight of a metric's loss; 1 where not named.
-            checkpoint: Folder that keeps the state of an unfinished fit; the same call resumes it.
+            checkpoint: Folder that keeps the state of an unfinished fit; the same call resumes it. (The further fits of
+                ``CalibrationConfig.folds``, which come first, begin anew.)
             progress: Show a progress bar.
 
         Raises:
-            UsageError: Numbers of graphs and labels differ, or a metric has no label.
+            UsageError: Numbers of graphs and labels differ, or a metric has no label, or there are both ``validation``
+                and ``CalibrationConfig.folds``.
             UnknownNameError: A weight or a validation label of a metric that has no column in ``labels``.
             TrainingError: The loss is not finite.
         """
@@ -189,10 +191,42 @@ class RLM(Surrogate):
             progress: See ``fit``.
 
         Raises:
-            UsageError: As ``fit``, or there are no weights yet, or nothing is left to train.
+            UsageError: As ``fit``, or there are no weights yet, or nothing is left to train, or ``calibration`` asks
+                for folds: weights that have seen labels cannot be asked what they would be without them.
             UnknownNameError: As ``fit``, or a module that the network has not.
             TrainingError: The loss is not finite.
         """
+        if self.calibration.folds:
+            raise UsageError(
+                f"folds is {self.calibration.folds}, but finetune goes on from weights that may have seen the labels; "
+                "give validation graphs, or fit a FineTunedRLM"
+            )
+        return self._go_on(
+            graphs,
+            labels,
+            training=training,
+            validation=validation,
+            metric_weights=metric_weights,
+            refit_scales=refit_scales,
+            freeze=freeze,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+
+    def _go_on(
+        self,
+        graphs: Graphs,
+        labels: pd.DataFrame,
+        *,
+        training: TrainingConfig | None = None,
+        validation: tuple[Graphs, pd.DataFrame] | None = None,
+        metric_weights: Mapping[str, float] | None = None,
+        refit_scales: bool = True,
+        freeze: Sequence[str] = (),
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """See ``finetune``."""
         network, columns = self.network, checked_columns(graphs, labels, validation, metric_weights)
         with frozen(network, freeze):
             pass  # refuses unknown modules before anything is changed
@@ -233,21 +267,26 @@ class RLM(Surrogate):
             raise UsageError(
                 "validation graphs calibrate by themselves; give them, or CalibrationConfig.folds, not both"
             )
-        ends = self.calibration.ends
+        labels = labels.rename(columns=str)
+        fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before all these fits
+        levels = (0.5, *self.calibration.ends)
 
         def refit(learned: Graphs, known: pd.DataFrame, held: Graphs, unseen: pd.DataFrame) -> dict[str, np.ndarray]:
             other = copy.copy(self)
             other.calibration, other._runtimes = CalibrationConfig(), RuntimeCache()
             weights = {name: weight for name, weight in (metric_weights or {}).items() if name in known}
             other.fit(learned, known, metric_weights=weights)
-            found = other.predict_encoded(other.encode(held), other.metrics)
+            readout = other.readout()
+            with Progress("calibrating", len(held), show=False) as bar:
+                found = readout.read(held, other.encode, other.metrics, None, readout.generator(), bar)
             multiples = {}
             for name, scale in zip(other.metrics, other.scales, strict=True):
-                middle = found[name].point(scale.kind, self.decoding.aggregate)
-                interval = np.concatenate([middle, found[name].quantiles(ends)[:, 0]], axis=1)
-                truth = scale.forward(unseen[name].to_numpy(dtype=float))
+                truth = unseen[name].to_numpy(dtype=float)
                 present = np.isfinite(truth)
-                multiples[name] = stretch(truth[present], interval[present])
+                interval = found[name].quantiles(levels)[present, 0]
+                unit = scale.spread or 1.0
+                needed = stretch(scale.forward(truth[present]) / unit, interval / unit)
+                multiples[name] = np.where(scale.covers(truth[present]), needed, np.inf)
             return multiples
 
         return learn_spreads(refit, graphs, labels, self.calibration, seed=self.training.seed)
@@ -322,7 +361,7 @@ class RLM(Surrogate):
         *,
         progress: bool = False,
     ) -> dict[str, Outcomes]:
-        """The distribution of each metric on its scale, ``(n, 1, k)``, for encoded graphs."""
+        """The distribution of each metric on its scale, ``(n, 1, k)``, for encoded graphs; spreads are not applied."""
         self._check_given(given, len(graphs))
         readout = self.readout()
         with Progress("predicting", len(graphs), show=progress) as bar:

@@ -14,7 +14,7 @@ from surrogates.numbers import FloatFormat, FractionFormat, NumberFormat
 
 #: Kind of a scale where none is named.
 USUAL = "quantile"
-#: So many labels, or fewer, are all knots of a quantile scale; of more, those that ``TOLERANCE`` needs.
+#: So many distinct labels, or fewer, are all knots of a quantile scale; of more, those that ``TOLERANCE`` needs.
 KNOTS = 1024
 #: Largest difference of a quantile from that of all labels.
 TOLERANCE = 2e-4
@@ -77,6 +77,12 @@ class Scale:
         if self.kind == "raw":
             return numbers
         return np.asarray(np.interp(numbers, self.quantiles, self.values))
+
+    def covers(self, values: np.ndarray) -> np.ndarray:
+        """Whether each value lies where this scale can go: a quantile scale ends at its training labels."""
+        if self.kind == "raw":
+            return np.isfinite(values)
+        return np.asarray((values >= self.values[0]) & (values <= self.values[-1]))
 
     def jitter(self, numbers: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Numbers moved by ``noise`` spreads; quantiles are reflected at 0 and 1."""

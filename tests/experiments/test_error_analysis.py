@@ -17,6 +17,7 @@ from search_spaces.errors import DataNotFoundError, UsageError
 def test_errors_are_traced_to_what_causes_them() -> None:
     rng = np.random.default_rng(0)
     truth, depth, width = rng.normal(size=(3, 800))
+    width += truth  # says how good a network is; no error comes from that
     guesses = {
         "oracle": truth,
         "deep": truth + depth,
@@ -35,7 +36,7 @@ def test_errors_are_traced_to_what_causes_them() -> None:
     assert value("tau", "deep", "best quarter") < value("tau", "deep", "all") < 1
     assert value("property", "deep", "depth") > 0.8 > 0.2 > abs(value("property", "deep", "width"))
     assert abs(value("property", "noisy", "depth")) < 0.2
-    assert value("shared", "deep", "deeper") > 0.8 > value("shared", "deep", "noisy")
+    assert value("shared", "deep", "deeper") > 0.8 and abs(value("shared", "deep", "noisy")) < 0.15
     assert "same" not in set(rows["subject"])  # what does not vary explains nothing
     deep = rows[(rows["kind"] == "property") & (rows["method"] == "deep")]
     assert strongest(deep).startswith("depth +")

@@ -181,15 +181,15 @@ def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Pa
 
 
 def test_another_checkpoint_of_the_same_name_makes_runs_stale(tmp_path: Path) -> None:
-    from nasrlm.bench.methods import _content_of
+    from nasrlm.bench.methods import content_of
 
     (tmp_path / "config.json").write_text("{}")
-    before = _content_of(str(tmp_path))
-    _content_of.cache_clear()
-    assert _content_of(str(tmp_path)) == before
-    _content_of.cache_clear()
+    before = content_of(str(tmp_path))
+    content_of.cache_clear()
+    assert content_of(str(tmp_path)) == before
+    content_of.cache_clear()
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    assert _content_of(str(tmp_path)) != before
+    assert content_of(str(tmp_path)) != before
 
 
 @pytest.mark.parametrize(
