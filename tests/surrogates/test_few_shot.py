@@ -17,7 +17,7 @@ from nasrlm.bench.pretrained import STEPS, finetuning_steps
 from search_spaces.errors import TrainingError, UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
-from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 from surrogates.text import linearize
@@ -70,6 +70,20 @@ def test_a_new_metric_starts_from_what_orders_its_labels_best(start: Path) -> No
     for metric, like in {"a": "live_log_macs", "b": "log_params"}.items():
         before = known.predict_encoded(encoded, [like])[like].mean()
         assert np.abs(rlm.predict_encoded(encoded, [metric])[metric].mean() - before).max() < 1e-4
+
+
+def test_every_part_of_the_labels_is_predicted_by_a_fit_from_the_checkpoint(start: Path) -> None:
+    few, test = networks(24, 1), networks(30, 2)
+    labels = pd.DataFrame({"score": np.random.default_rng(3).normal(size=24)})
+    kinds = {"plain": None, "calibrated": CalibrationConfig(folds=2)}
+    fitted = {
+        name: FineTunedRLM(StartConfig(str(start)), replace(QUICK, orders=2), calibration=calibration).fit(few, labels)
+        for name, calibration in kinds.items()
+    }
+    assert fitted["plain"].spreads == (1.0,) and fitted["calibrated"].spreads[0] > 1.05  # nothing to learn in noise
+    plain, calibrated = (fitted[name].predict(test) for name in kinds)
+    np.testing.assert_array_equal(plain.mean, calibrated.mean)
+    assert (calibrated.std > plain.std).mean() > 0.9
 
 
 def test_pseudo_labels_carry_few_labels_further(start: Path) -> None:
