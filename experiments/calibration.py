@@ -23,7 +23,7 @@ import pandas as pd
 
 from experiments.grids import core
 from experiments.kendall_tau import RUNS
-from experiments.record import RESULTS, command_of, write_csv
+from experiments.record import RESULTS, command_of, read_rows, write_csv
 from nasrlm.bench.inputs import graphs, networks, table_of
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, draw
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CSV)
     options = parser.parse_args()
     pin_threads()
-    done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=KEYS)
+    done = read_rows(options.out, KEYS, texts=["settings"])
     known = set(map(tuple, done[KEYS].to_numpy().tolist()))
     deadline = time.monotonic() + 60 * options.time_limit
     for protocol, metric, size, seed in planned(options.tables, options.sizes, options.seeds):

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.record import RESULTS, command_of, write_csv
+from experiments.record import RESULTS, command_of, read_rows, write_csv
 from nasrlm.bench.inputs import networks
 from nasrlm.bench.methods import configure, content_of
 from nasrlm.bench.pretrained import FINETUNING, FREE, finetuning_steps
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CSV)
     options = parser.parse_args()
     pin_threads()
-    done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=KEYS)
+    done = read_rows(options.out, KEYS, texts=["start"])
     deadline = time.monotonic() + 60 * options.time_limit
     for name in options.tables.split(","):
         table = load_table(name)

@@ -27,7 +27,7 @@ from experiments.record import RESULTS, as_markdown, command_of, provenance, wri
 from nasrlm.bench.inputs import networks, table_of
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, Task
-from nasrlm.bench.store import Store, plain
+from nasrlm.bench.store import Store
 from nasrlm.labels.names import metric as described
 from nasrlm.labels.tables import LabelTable
 from nasrlm.metrics import kendall_tau
@@ -100,7 +100,7 @@ def analysed(protocol: Protocol, metric: str, size: int, methods: Sequence[str])
 def complete(store: Store, task: Task, table: LabelTable) -> bool:
     """Whether a run by today's settings is here with its predictions: one that was taken over has none."""
     [metric], protocol = task.metrics, task.protocol
-    if not store.done(task, plain(find(task.method).identity(table, task.metrics, task.size))):
+    if not store.done(task, find(task.method).identity(table, task.metrics, task.size)):
         return False
     return len(store.predictions(protocol, metric, task.size, task.seed, task.method).mean) > 0
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.record import RESULTS, command_of, write_csv
+from experiments.record import RESULTS, command_of, read_rows, write_csv
 from nasrlm.bench.inputs import graphs, networks, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pretrained import FINETUNING, STEPS, finetuning_steps
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CSV)
     options = parser.parse_args()
     pin_threads()
-    done = pd.read_csv(options.out, dtype={"arm": str}) if options.out.exists() else pd.DataFrame(columns=KEYS)
+    done = read_rows(options.out, KEYS, texts=["arm"])
     known = set(map(tuple, done[KEYS].to_numpy().tolist()))
     arms = [arm for arm in options.arms.split(",") if arm] + [str(number) for number in range(options.trials)]
     deadline = time.monotonic() + 60 * options.time_limit

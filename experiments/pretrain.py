@@ -36,7 +36,8 @@ from surrogates.rlm.streaming import Streamed, labelled, train_on_stream
 from surrogates.rlm.wired import TOKENIZER_FILE
 
 STATE = Path("runs") / "pretrain"
-#: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels.
+#: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels. Half of
+#: the decoder's heads attend: the mean alone is too little to know a whole network by.
 _TINY = replace(MODEL, dropout=0.0, flow=True, mean_heads=3)
 MODELS = {
     "tiny": _TINY,

@@ -11,6 +11,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def write_csv(path: str | Path, frame: pd.DataFrame, *, command: str, seed: int 
     frame.to_csv(path, index=False)
     path.with_suffix(".json").write_text(json.dumps(provenance(command, seed=seed), indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def read_rows(path: Path, keys: Sequence[str], *, texts: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows that an earlier stretch of an experiment wrote; none, with columns ``keys``, if it is the first.
+
+    Args:
+        path: The CSV file.
+        keys: Columns that say which run a row is of.
+        texts: Columns that stay texts where they look like numbers, such as hashes.
+    """
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str)) if path.is_file() else pd.DataFrame(columns=list(keys))
 
 
 def provenance(command: str, *, seed: int | None) -> dict[str, Any]:

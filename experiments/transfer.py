@@ -216,7 +216,7 @@ within a search space, not percent or milliseconds.
 - Start: `{Path(start).name}`, pretrained on free targets of networks of sixteen spaces (see its card).
 - Data: {len(labels):,} labelled networks of {spaces}; as many readings again of networks with free targets only.
 - Targets: `accuracy` (mean rank over the tasks of a table), `latency` (over its devices),
-  {", ".join(f"`{name}`" for name in DEVICES)}.
+  {", ".join(f"`{name}`" for name in (*DEVICES, *TASKS))}.
 - Command: `{command_of("experiments.transfer")}`; seed {rlm.training.seed}; commit {commit()}; {machine()}.
 - Limits: surrogate labels (DARTS) and one-shot accuracies (ENAS macro) are among the labels. Networks that were
   labelled here must not be used to judge this checkpoint; those "without" a space are for that.

@@ -17,8 +17,8 @@ from surrogates.gnn.graph_data import BETWEEN, INPUT, OUTPUT, SIZES, Kind, RawGr
 
 #: What was read of one network.
 Parts = tuple[RawGraph, ...]
-#: Index 0 is no operation, index 1 one never seen in training.
-PADDING, UNKNOWN = 0, 1
+#: Index of a word never seen in training. (Index 0 names nothing.)
+UNKNOWN = 1
 #: A size that varies less than this over all training nodes says nothing.
 _CONSTANT = 1e-6
 
@@ -49,6 +49,11 @@ class ReadingConfig:
             raise UsageError(f"unknown graph {self.graph!r}; choose from: cell, block, full")
         if self.dead not in ("keep", "drop"):
             raise UsageError(f"unknown treatment {self.dead!r} of dead operations; choose from: keep, drop")
+
+    @property
+    def without_cells(self) -> Kind:
+        """The reading of networks of which no cells are read."""
+        return "full" if self.graph == "full" else "blocks"
 
 
 class GraphBatch(NamedTuple):
@@ -120,9 +125,7 @@ class Encoder:
     @property
     def kind(self) -> Kind:
         """The reading that it encodes."""
-        if self.cells:
-            return "cells"
-        return "full" if self.config.graph == "full" else "blocks"
+        return "cells" if self.cells else self.config.without_cells
 
     @property
     def words(self) -> int:

@@ -11,7 +11,7 @@ function's name and all operators inside: what a name says is quickly learned, w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -117,20 +117,13 @@ def read(graphs: Sequence[onnx.ModelProto], kind: Kind) -> list[tuple[RawGraph, 
         InvalidGraphError: Shapes that cannot be inferred.
     """
     if not isinstance(graphs, Networks):
-        return [_READERS[kind](propagate(model)) for model in graphs]
+        return [_read(propagate(model), kind) for model in graphs]
     return [_read_source(source, kind) for source in sources(graphs)]
 
 
-def full_graph(body: ShapedBody) -> tuple[RawGraph]:
-    """The whole network of a main graph."""
-    builder = _Builder("", "full", calls=1)
-    builder.finish(body, builder.walk(body, builder.inputs(body)))
-    return (builder.graph(),)
-
-
-def block_graph(body: ShapedBody) -> tuple[RawGraph]:
-    """The calls and operators of a main graph."""
-    builder = _Builder("", "blocks", calls=1)
+def main_graph(body: ShapedBody, kind: Kind) -> tuple[RawGraph]:
+    """A main graph, its calls expanded as ``kind`` says."""
+    builder = _Builder("", kind, calls=1)
     builder.finish(body, builder.walk(body, builder.inputs(body)))
     return (builder.graph(),)
 
@@ -157,16 +150,13 @@ def base_name(name: str) -> str:
     return _CHANNELS.sub("", name)
 
 
-_READERS: dict[Kind, Callable[[ShapedBody], tuple[RawGraph, ...]]] = {
-    "cells": cell_graphs,
-    "blocks": block_graph,
-    "full": full_graph,
-}
+def _read(body: ShapedBody, kind: Kind) -> tuple[RawGraph, ...]:
+    return cell_graphs(body) if kind == "cells" else main_graph(body, kind)
 
 
 @lru_cache(maxsize=1 << 16)
 def _read_source(source: Source, kind: Kind) -> tuple[RawGraph, ...]:
-    return _READERS[kind](propagate(source.model()))
+    return _read(propagate(source.model()), kind)
 
 
 class _Builder:

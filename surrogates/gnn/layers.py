@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.errors import UsageError
-from surrogates.gnn.encoding import PADDING, GraphBatch
+from surrogates.gnn.encoding import GraphBatch
 
 Readout = Literal["mean", "output", "both"]
 
@@ -38,7 +38,7 @@ class NodeEmbedding(nn.Module):
 
     def __init__(self, sizes: Sizes, width: int) -> None:
         super().__init__()
-        self.operation = nn.Embedding(sizes.words, width, padding_idx=PADDING)
+        self.operation = nn.Embedding(sizes.words, width)  # a node may be named by several words
         self.features = nn.Linear(sizes.features, width, bias=False) if sizes.features else None
 
     def forward(self, batch: GraphBatch) -> Tensor:

@@ -83,7 +83,7 @@ class GraphSurrogate(Surrogate, Generic[C]):
         readings = read(graphs, "cells") if self.reading.graph == "cell" else []
         cells = varying_cells(readings)
         if not cells:
-            readings = read(graphs, "full" if self.reading.graph == "full" else "blocks")
+            readings = read(graphs, self.reading.without_cells)
         self._encoder = Encoder.learn(readings, self.reading, cells)
         self._inputs = [_moments(column) for column in inputs.T]
         data = self._encoder.encode(readings, self._normalised(inputs))

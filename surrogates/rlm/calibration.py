@@ -13,13 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
+from surrogates.progress import Progress
 from surrogates.rlm.labelled import Graphs
+
+if TYPE_CHECKING:
+    from surrogates.rlm.rlm import RLM
 
 #: Labels that a metric needs before its spread is learned.
 LEAST_LABELS = 16
@@ -52,19 +57,20 @@ class CalibrationConfig:
         return (1 - self.level) / 2, (1 + self.level) / 2
 
 
-#: From graphs and labels to learn from, and others to judge by: per metric ``stretch`` of the latter's known labels.
-Refit = Callable[[Graphs, pd.DataFrame, Graphs, pd.DataFrame], dict[str, np.ndarray]]
-
-
 def learn_spreads(
-    refit: Refit, graphs: Graphs, labels: pd.DataFrame, config: CalibrationConfig, *, seed: int
+    refit: Callable[[Graphs, pd.DataFrame], RLM],
+    graphs: Graphs,
+    labels: pd.DataFrame,
+    config: CalibrationConfig,
+    *,
+    seed: int,
 ) -> dict[str, float]:
     """The spread of every metric of ``labels`` that has ``LEAST_LABELS``.
 
     Args:
-        refit: Fits anew and judges.
+        refit: A model fitted to graphs and labels from the beginning.
         graphs: ``n`` graphs.
-        labels: ``n`` rows; NaN where not measured.
+        labels: ``n`` rows, columns named by strings; NaN where not measured.
         config: How many parts.
         seed: Seed of the parts.
 
@@ -77,14 +83,29 @@ def learn_spreads(
     if len(graphs) < config.folds:
         raise UsageError(f"{len(graphs)} graphs cannot be set aside in {config.folds} parts; lower folds")
     order = np.random.default_rng([seed, 7]).permutation(len(graphs))
-    needed: dict[str, list[np.ndarray]] = {str(name): [] for name in enough}
+    needed: dict[str, list[np.ndarray]] = {name: [] for name in enough}
     for held in np.array_split(order, config.folds):
         rest = np.setdiff1d(order, held)
         known, unseen = (labels[enough].iloc[rows].reset_index(drop=True) for rows in (rest, held))
-        found = refit(rows_of(graphs, rest), known, rows_of(graphs, held), unseen)
-        for name, multiples in needed.items():
-            multiples.append(found[name])
+        found = multiples(refit(rows_of(graphs, rest), known), rows_of(graphs, held), unseen, config)
+        for name, parts in needed.items():
+            parts.append(found[name])
     return {name: conformal(np.concatenate(parts), config.level) for name, parts in needed.items()}
+
+
+def multiples(fitted: RLM, graphs: Graphs, labels: pd.DataFrame, config: CalibrationConfig) -> dict[str, np.ndarray]:
+    """``stretch`` of the known labels of every metric; infinite where the scale of ``fitted`` ends before."""
+    readout = fitted.readout()
+    with Progress("calibrating", len(graphs), show=False) as bar:
+        outcomes = readout.read(graphs, fitted.encode, fitted.metrics, None, readout.generator(), bar)
+    found = {}
+    for name, scale in zip(fitted.metrics, fitted.scales, strict=True):
+        truth = labels[name].to_numpy(dtype=float)
+        known, unit = np.isfinite(truth), scale.spread or 1.0
+        interval = outcomes[name].quantiles((0.5, *config.ends))[known, 0]
+        needed = stretch(scale.forward(truth[known]) / unit, interval / unit)
+        found[name] = np.where(scale.covers(truth[known]), needed, np.inf)
+    return found
 
 
 def stretch(truth: np.ndarray, interval: np.ndarray) -> np.ndarray:

@@ -102,22 +102,27 @@ class FineTunedRLM(RLM):
         """
         checked_columns(graphs, labels, validation, metric_weights)
         spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
-        found = RLM.from_pretrained(self.start.checkpoint)
-        found.decoding = self.decoding
-        read = found.predict(graphs).mean if self.start.pool or self.start.like == BEST else np.zeros((len(graphs), 0))
-        guessed = self._guess(found, graphs, read, labels)
-        self._adopt(found, read, labels)
-        if guessed is not None:
-            self._learn_guessed(*guessed, progress=progress)
-        self._go_on(
-            graphs,
-            labels,
-            validation=validation,
-            metric_weights=metric_weights,
-            freeze=self.start.freeze,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+        calibration, self.calibration = self.calibration, CalibrationConfig()  # done: ``finetune`` has none of its own
+        try:
+            found = RLM.from_pretrained(self.start.checkpoint)
+            found.decoding = self.decoding
+            needed = self.start.pool or self.start.like == BEST
+            read = found.predict(graphs).mean if needed else np.zeros((len(graphs), 0))
+            guessed = self._guess(found, graphs, read, labels)
+            self._adopt(found, read, labels)
+            if guessed is not None:
+                self._learn_guessed(*guessed, progress=progress)
+            self.finetune(
+                graphs,
+                labels,
+                validation=validation,
+                metric_weights=metric_weights,
+                freeze=self.start.freeze,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+        finally:
+            self.calibration = calibration
         return self.keep([str(column) for column in labels.columns])._spread(spreads)
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
@@ -167,7 +172,7 @@ class FineTunedRLM(RLM):
         )
         _set_dropout(self.network, 0.0)
         try:
-            self._go_on(fresh, guessed, training=quiet, freeze=self.start.freeze, progress=progress)
+            self.finetune(fresh, guessed, training=quiet, freeze=self.start.freeze, progress=progress)
         finally:
             self.training = wanted
             _set_dropout(self.network, self.start.dropout)

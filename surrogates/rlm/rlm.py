@@ -17,7 +17,7 @@ import torch
 from search_spaces.errors import UsageError
 from surrogates.base import Familiarity, Prediction, Surrogate
 from surrogates.progress import Progress
-from surrogates.rlm.calibration import CalibrationConfig, learn_spreads, stretch
+from surrogates.rlm.calibration import CalibrationConfig, learn_spreads
 from surrogates.rlm.checkpointing import discard_state
 from surrogates.rlm.config import DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.decoding import Outcomes
@@ -201,32 +201,6 @@ class RLM(Surrogate):
                 f"folds is {self.calibration.folds}, but finetune goes on from weights that may have seen the labels; "
                 "give validation graphs, or fit a FineTunedRLM"
             )
-        return self._go_on(
-            graphs,
-            labels,
-            training=training,
-            validation=validation,
-            metric_weights=metric_weights,
-            refit_scales=refit_scales,
-            freeze=freeze,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
-
-    def _go_on(
-        self,
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        *,
-        training: TrainingConfig | None = None,
-        validation: tuple[Graphs, pd.DataFrame] | None = None,
-        metric_weights: Mapping[str, float] | None = None,
-        refit_scales: bool = True,
-        freeze: Sequence[str] = (),
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-    ) -> Self:
-        """See ``finetune``."""
         network, columns = self.network, checked_columns(graphs, labels, validation, metric_weights)
         with frozen(network, freeze):
             pass  # refuses unknown modules before anything is changed
@@ -263,31 +237,20 @@ class RLM(Surrogate):
         metric_weights: Mapping[str, float] | None,
     ) -> dict[str, float]:
         """Spreads by ``CalibrationConfig``: fits like this one, each without a part of the labels."""
-        if validation is not None and self.calibration.folds:
+        if not self.calibration.folds:
+            return {}
+        if validation is not None:
             raise UsageError(
                 "validation graphs calibrate by themselves; give them, or CalibrationConfig.folds, not both"
             )
         labels = labels.rename(columns=str)
         fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before all these fits
-        levels = (0.5, *self.calibration.ends)
 
-        def refit(learned: Graphs, known: pd.DataFrame, held: Graphs, unseen: pd.DataFrame) -> dict[str, np.ndarray]:
+        def refit(learned: Graphs, known: pd.DataFrame) -> RLM:
             other = copy.copy(self)
             other.calibration, other._runtimes = CalibrationConfig(), RuntimeCache()
             weights = {name: weight for name, weight in (metric_weights or {}).items() if name in known}
-            other.fit(learned, known, metric_weights=weights)
-            readout = other.readout()
-            with Progress("calibrating", len(held), show=False) as bar:
-                found = readout.read(held, other.encode, other.metrics, None, readout.generator(), bar)
-            multiples = {}
-            for name, scale in zip(other.metrics, other.scales, strict=True):
-                truth = unseen[name].to_numpy(dtype=float)
-                present = np.isfinite(truth)
-                interval = found[name].quantiles(levels)[present, 0]
-                unit = scale.spread or 1.0
-                needed = stretch(scale.forward(truth[present]) / unit, interval / unit)
-                multiples[name] = np.where(scale.covers(truth[present]), needed, np.inf)
-            return multiples
+            return other.fit(learned, known, metric_weights=weights)
 
         return learn_spreads(refit, graphs, labels, self.calibration, seed=self.training.seed)
 

@@ -1,4 +1,4 @@
-"""The training engine: several processes, early stopping, weights of the loss, going on from weights, calibration."""
+"""The training engine: several processes, early stopping, weights of the loss, going on from weights."""
 
 from __future__ import annotations
 
@@ -15,31 +15,17 @@ import pytest
 import torch
 
 import search_spaces
-from nasrlm.metrics import interval_coverage, kendall_tau
-from search_spaces.analysis import count_macs, count_parameters
+from nasrlm.metrics import kendall_tau
 from search_spaces.errors import CheckpointError, TrainingError, UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.progress import Progress
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
-from surrogates.rlm.calibration import CalibrationConfig, conformal, stretch
 from surrogates.rlm.evaluation import rank_correlation
 from surrogates.rlm.losses import pairwise
 from surrogates.text import linearize
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
 QUICK = TrainingConfig(epochs=6, batch_size=16, learning_rate=1e-2, ema=0.9, threads=1)
-
-
-@pytest.fixture(scope="module")
-def cells() -> tuple[list[str], pd.DataFrame]:
-    """Texts of 160 NAS-Bench-201 cells with parameters, MACs (a fifth missing) and a noisy copy of the parameters."""
-    space, rng = search_spaces.get("nasbench201"), np.random.default_rng(5)
-    models = [space.to_onnx(space.sample(rng)) for _ in range(160)]
-    labels = pd.DataFrame({"params": [count_parameters(m) for m in models], "macs": [count_macs(m) for m in models]})
-    labels = labels.astype(float)
-    labels["noisy"] = labels["params"].rank(pct=True) + rng.normal(0, 0.3, len(labels))
-    labels.loc[rng.random(160) < 0.2, "macs"] = np.nan
-    return [linearize(m) for m in models], labels
 
 
 def config(**changes: object) -> TrainingConfig:
@@ -249,97 +235,6 @@ def test_finetuning_starts_from_what_was_learned(cells: tuple[list[str], pd.Data
     tuned.finetune(texts[100:110], labels[["params"]][100:110], training=short)
     scores = [np.nan_to_num(kendall_tau(truth, rlm.predict(texts[120:]).mean[:, 0])) for rlm in (fresh, tuned)]
     assert scores[1] > scores[0] + 0.2
-
-
-def test_calibration_widens_what_is_too_sure(cells: tuple[list[str], pd.DataFrame], tmp_path: Path) -> None:
-    """Noisy labels learned by heart: the 80 % intervals of new graphs hold far less than 80 % until calibrated."""
-    texts, labels = cells
-    training = config(epochs=60, smoothing=0.0, learning_rate=2e-2, evaluate_every=60)
-    validation = (texts[50:100], labels[["noisy"]][50:100])
-    rlm = RLM(TINY, training).fit(texts[:50], labels[["noisy"]][:50], validation=validation)
-    assert rlm.temperatures[0] > 1.2
-    truth = labels["noisy"][100:].to_numpy()
-
-    def coverage() -> float:
-        prediction = rlm.predict(texts[100:])
-        return interval_coverage(truth, prediction.quantiles[:, 0], prediction.levels)[0.8]
-
-    rlm.save_pretrained(tmp_path)
-    assert RLM.from_pretrained(tmp_path).temperatures == rlm.temperatures
-    calibrated = coverage()
-    rlm.temperatures = (1.0,)
-    plain = coverage()
-    assert plain < 0.7
-    assert abs(calibrated - 0.8) < abs(plain - 0.8) - 0.05
-
-
-def test_labels_set_aside_in_turn_tell_how_wide_intervals_must_be(
-    cells: tuple[list[str], pd.DataFrame], tmp_path: Path
-) -> None:
-    """The same without labels to spare; the predictions stay as they are."""
-    texts, labels = cells
-    training = config(epochs=60, smoothing=0.0, learning_rate=2e-2)
-    plain = RLM(TINY, training).fit(texts[:60], labels[["noisy"]][:60])
-    spread = RLM(TINY, training, calibration=CalibrationConfig(folds=5)).fit(texts[:60], labels[["noisy"]][:60])
-    assert plain.spreads == (1.0,) and spread.spreads[0] > 1.2
-    truth, found = labels["noisy"][100:].to_numpy(), {}
-    for name, rlm in {"plain": plain, "spread": spread}.items():
-        found[name] = rlm.predict(texts[100:])
-        share = interval_coverage(truth, found[name].quantiles[:, 0], found[name].levels)[0.8]
-        assert share < 0.7 if name == "plain" else 0.75 < share < 0.96
-    np.testing.assert_array_equal(found["plain"].mean, found["spread"].mean)
-    assert (found["spread"].std >= found["plain"].std).all()
-    spread.save_pretrained(tmp_path)
-    again = RLM.from_pretrained(tmp_path)
-    assert again.spreads == spread.spreads
-    np.testing.assert_array_equal(again.predict(texts[100:]).quantiles, found["spread"].quantiles)
-    again.finetune(texts[:40], labels[["noisy"]][:40], training=config(epochs=1))
-    assert again.spreads == (1.0,)  # other weights
-
-
-def test_spreads_are_quantiles_of_what_was_needed() -> None:
-    intervals = np.array([[0.5, 0.4, 0.7]] * 4)
-    np.testing.assert_allclose(stretch(np.array([0.5, 0.9, 0.2, 0.45]), intervals), [0.0, 2.0, 3.0, 0.5])
-    assert conformal(np.arange(1.0, 10.0), 0.8) == 8.0  # of ten, with the one to come
-    assert conformal(np.arange(1.0, 4.0), 0.8) == 3.0
-    assert conformal(np.array([1.0, 2.0, np.inf, np.inf]), 0.8) == 2.0  # more than that holds no more
-    assert conformal(np.array([np.inf]), 0.8) == 1.0
-
-
-def test_each_metric_gets_a_spread_of_its_own(cells: tuple[list[str], pd.DataFrame]) -> None:
-    """Models, missing labels, raw numbers, columns without names; what is kept keeps its spread."""
-    space, rng = search_spaces.get("nasbench201"), np.random.default_rng(5)
-    nets = Networks(space, [space.sample(rng) for _ in range(60)])
-    labels = cells[1][["noisy", "macs"]][:60].set_axis([0, 1], axis=1)
-    scales = {"0": "quantile", "1": "raw"}
-    training = config(epochs=10, smoothing=0.0)
-    rlm = RLM(TINY, training, calibration=CalibrationConfig(folds=2), value_scale=scales).fit(nets, labels)
-    assert rlm.metrics == ("0", "1") and 1.0 not in rlm.spreads and rlm.spreads[0] != rlm.spreads[1]
-    kept = rlm.spreads[1]
-    assert rlm.keep(["1"]).spreads == (kept,)
-    with pytest.raises(UsageError, match="goes on from weights"):
-        rlm.finetune(nets, labels[[1]])
-
-
-def test_calibration_that_cannot_be_is_refused(cells: tuple[list[str], pd.DataFrame]) -> None:
-    texts, labels = cells
-    for wrong in ({"folds": 1}, {"folds": -2}, {"level": 1.0}):
-        with pytest.raises(UsageError, match=next(iter(wrong))):
-            CalibrationConfig(**wrong)  # type: ignore[arg-type]
-    rlm = RLM(TINY, config(epochs=1), calibration=CalibrationConfig(folds=4))
-    with pytest.raises(UsageError, match="not both"):
-        rlm.fit(texts[:20], labels[["params"]][:20], validation=(texts[20:40], labels[["params"]][20:40]))
-    rlm.fit(texts[:10], labels[["params"]][:10])  # too few labels to tell
-    assert rlm.spreads == (1.0,)
-    rlm.fit(texts[:20], labels[["params"]][:20])
-    assert rlm.spreads != (1.0,)
-
-
-def test_without_validation_nothing_is_calibrated(cells: tuple[list[str], pd.DataFrame]) -> None:
-    texts, labels = cells
-    rlm = RLM(TINY, config(epochs=1)).fit(texts[:16], labels[["params", "macs"]][:16])
-    assert rlm.temperatures == (1.0, 1.0)
-    assert rlm.history["validation"] == []
 
 
 def test_a_loss_that_is_not_finite_keeps_the_good_state(cells: tuple[list[str], pd.DataFrame], tmp_path: Path) -> None:
