@@ -154,7 +154,7 @@ def run(trial: Trial) -> dict[str, object]:
     begin = time.process_time()
     surrogate.fit(networks(table, rows.train), labels)
     seconds = time.process_time() - begin
-    predicted = surrogate.predict(graphs(table, method, rows.test, FOLDER)).mean[:, 0]  # type: ignore[arg-type]
+    predicted = surrogate.predict(graphs(table, method, [trial.metric], rows.test, FOLDER)).mean[:, 0]  # type: ignore[arg-type]
     return {
         **vars(trial),
         "settings": json.dumps(changed),

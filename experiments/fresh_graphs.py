@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import threading
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
+import onnx
 import pandas as pd
 
 import search_spaces
@@ -59,6 +61,7 @@ class StreamConfig:
         held_out: One in so many canonical forms is kept for judging.
         proxies: Zero-cost proxies that are targets, too.
         proxied: Networks of a space in a shard whose proxies are computed; they cost more than all the rest.
+        scarce: Spaces with a quarter of these: their cells take four times as long.
         unproxied: Spaces without proxies: long chains of large blocks, where a proxy costs most and tells least that
             the counts do not.
         seed: Seed of everything.
@@ -70,6 +73,7 @@ class StreamConfig:
     held_out: int = 64
     proxies: tuple[str, ...] = ("synflow", "nwot", "jacov", "zen")
     proxied: int = 32
+    scarce: tuple[str, ...] = ("amoeba", "darts", "enas", "nasnet", "pnas")
     unproxied: tuple[str, ...] = ("fbnet", "inception", "mnasnet", "ofa_mobilenetv3")
     seed: int = 0
 
@@ -86,9 +90,18 @@ class StreamConfig:
         return (*COUNTS, *self.proxies)
 
     @property
-    def shard(self) -> int:
+    def networks(self) -> int:
         """Networks of a shard."""
         return self.per_space * len(self.spaces)
+
+    @property
+    def shard(self) -> int:
+        """Rows of a shard: a network is read whole, and its live part."""
+        return 2 * self.networks
+
+    def proxied_of(self, space: str) -> int:
+        """Networks of ``space`` in a shard whose proxies are computed."""
+        return 0 if space in self.unproxied else self.proxied // 4 if space in self.scarce else self.proxied
 
     def key(self) -> str:
         """A name for these settings and for what texts and targets are today: other code makes other shards.
@@ -110,22 +123,36 @@ class Shard(NamedTuple):
 
 
 def make_shard(config: StreamConfig, index: int, *, held_out: bool) -> pd.DataFrame:
-    """Generate shard ``index``: columns ``space``, ``text``, the counts, and the proxies (NaN where not computed)."""
+    """Generate shard ``index``: columns ``space``, ``text``, the counts, and the proxies (NaN where not computed).
+
+    Every network has two rows, one to read it whole and one to read its live part.
+    """
     parts = []
     for name in config.spaces:
         rng = np.random.default_rng([config.seed, index, int(held_out), zlib.crc32(name.encode())])
         space = search_spaces.get(name)
         archs = [_draw(space, config, rng, held_out) for _ in range(config.per_space)]
         models = [space.to_onnx(arch) for arch in archs]
-        own = rng.random(len(models)) < config.own_order
-        texts = [
-            linearize(model) if as_is else in_other_orders(model, 1, rng=rng)[0]
-            for model, as_is in zip(models, own, strict=True)
-        ]
-        part = pd.DataFrame({"space": name, "text": texts}).join(free_targets(models))
-        proxied = 0 if name in config.unproxied else config.proxied
-        parts.append(part.join(small_scores(name, archs[:proxied], config.proxies)))
+        scores = small_scores(name, archs[: config.proxied_of(name)], config.proxies)
+        targets = free_targets(models).join(scores)
+        whole = pd.DataFrame({"space": name, "text": _texts(models, config, rng, live=False)}).join(targets)
+        live = whole.assign(
+            text=_texts(models, config, rng, live=True),
+            log_params=targets["live_log_params"],
+            log_macs=targets["live_log_macs"],
+        )
+        parts += [whole, live]
     return pd.concat(parts, ignore_index=True)
+
+
+def _texts(
+    models: Sequence[onnx.ModelProto], config: StreamConfig, rng: np.random.Generator, *, live: bool
+) -> list[str]:
+    own = rng.random(len(models)) < config.own_order
+    return [
+        linearize(model, live=live) if as_is else in_other_orders(model, 1, rng=rng, live=live)[0]
+        for model, as_is in zip(models, own, strict=True)
+    ]
 
 
 def is_held_out(space: SearchSpace, arch: Architecture, config: StreamConfig) -> bool:

@@ -25,8 +25,9 @@ import torch
 from torch.nn import functional
 
 from experiments.fresh_graphs import FOLDER, RANK_SHARDS, GraphStream, StreamConfig, learn_ranks, read_shard
-from experiments.record import RESULTS, command_of, commit, machine, write_csv
+from experiments.record import RESULTS, command_of, commit, write_csv
 from experiments.train_nasbench201 import MODEL
+from nasrlm.bench.machine import machine
 from nasrlm.metrics import kendall_tau, spearman_rho
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM, TrainingConfig
@@ -82,7 +83,7 @@ def main() -> None:
     held = pd.concat([read_shard(config, folder_of(config), index, held_out=True) for index in range(JUDGE_SHARDS)])
     held, ranks = (
         held.reset_index(drop=True),
-        learn_ranks(config, folder_of(config), math.ceil(options.graphs / config.shard)),
+        learn_ranks(config, folder_of(config), math.ceil(options.graphs / config.networks)),
     )
     scores = judge(rlm, held[["space", "text"]].join(ranks(held)))
     rlm.learn_distance(read_shard(config, folder_of(config), 0)["text"].tolist(), validation=held["text"].tolist())
@@ -98,7 +99,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(MODELS), default="tiny")
     parser.add_argument("--graphs", type=int, default=17_408, help="distinct networks to learn from")
-    parser.add_argument("--passes", type=int, default=12, help="how often each is learned from")
+    parser.add_argument("--passes", type=int, default=12, help="how often each is learned from, whole and live part")
     parser.add_argument("--minutes", type=float, default=0.0, help="pause after so long; 0 goes on to the end")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--spaces", default="", help="comma-separated; all sixteen by default")
@@ -136,7 +137,7 @@ def pretrain(
 
     The state of the training lies in a folder of its own for each choice of arguments that changes the result.
     """
-    folder, shards = folder_of(config), math.ceil(graphs / config.shard)
+    folder, shards = folder_of(config), math.ceil(graphs / config.networks)
     settings = replace(training, threads=0)
     name = hashlib.sha256(repr((folder.name, MODELS[size], settings, shards, passes)).encode()).hexdigest()[:12]
     state = STATE / f"{size}-{name}"
@@ -237,7 +238,8 @@ labels: it knows nothing of accuracy or latency.
   graphs; one canonical form in {config.held_out} was kept out for the scores below.
 - Targets: {", ".join(f"`{name}`" for name in rlm.metrics)}, each as its rank among the networks of the
   same space; the zero-cost proxies ({", ".join(config.proxies)}) of narrow, shallow copies, for {config.proxied} of
-  {config.per_space} networks of a space (none of {", ".join(config.unproxied)}).
+  {config.per_space} networks of a space (a quarter of that of {", ".join(config.scarce)}; none of
+  {", ".join(config.unproxied)}).
 - Command: `{command_of("experiments.pretrain")}`; seed {config.seed}; commit {commit()}; {machine()}.
 - Training: {course.step:,} steps of {rlm.training.batch_size}, smoothed loss {course.loss:.3f}, {course.seconds:.0f} s
   in its last part.

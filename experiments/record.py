@@ -6,8 +6,6 @@ A CSV gets a JSON of the same name beside it; a Markdown page ends in the same f
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from nasrlm.bench.machine import machine
 from nasrlm.search.folder import versions
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -86,14 +85,3 @@ def commit() -> str:
 
     found = git("rev-parse", "--short", "HEAD")
     return f"{found}{'+' if git('status', '--porcelain', '--untracked-files=no') else ''}" if found else "unknown"
-
-
-def machine() -> str:
-    """Processor, number of cores, Python version."""
-    listed = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in listed.read_text().splitlines() if line.startswith("model name")]
-        if listed.is_file()
-        else []
-    )
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"

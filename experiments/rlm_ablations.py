@@ -23,8 +23,9 @@ import scipy.stats
 import torch
 
 import search_spaces
-from experiments.record import RESULTS, commit, machine, write_csv
+from experiments.record import RESULTS, commit, write_csv
 from experiments.train_nasbench201 import MODEL
+from nasrlm.bench.machine import machine
 from nasrlm.labels.tables import LabelTable, load_table
 from nasrlm.metrics import kendall_tau, spearman_rho
 from search_spaces.base import Architecture

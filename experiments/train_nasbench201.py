@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.nasbench201_split import METRICS, load, split
-from experiments.record import RESULTS, commit, machine, write_csv
+from experiments.record import RESULTS, commit, write_csv
+from nasrlm.bench.machine import machine
 from nasrlm.labels.tables import LabelTable
 from nasrlm.metrics import bootstrap, interval_coverage, kendall_tau, spearman_rho
 from surrogates.progress import Progress

@@ -23,8 +23,9 @@ import pandas as pd
 from experiments.fresh_graphs import StreamConfig, learn_ranks, read_shard
 from experiments.pretrain import STATE, folder_of
 from experiments.pretrain import TRAINING as FREE_TRAINING
-from experiments.record import command_of, commit, machine
+from experiments.record import command_of, commit
 from nasrlm.bench.files import replace_file
+from nasrlm.bench.machine import machine
 from nasrlm.bench.pretrained import FREE, START
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable, available, load_table

@@ -218,7 +218,7 @@ def fold_tau(method: Method, table_name: str, metric: str, fold: int) -> float:
     surrogate = method.create(table, [metric], len(learn), SEED + fold)
     surrogate.fit(networks(table, learn), labels)
     prediction = surrogate.predict(
-        graphs(table, method, judge, FOLDER),  # type: ignore[arg-type]
+        graphs(table, method, [metric], judge, FOLDER),  # type: ignore[arg-type]
         [metric],
         given(table, method, judge),
     )

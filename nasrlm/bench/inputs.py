@@ -59,9 +59,13 @@ def networks(table: LabelTable, rows: np.ndarray) -> Networks:
     return Networks(table.space, [table.architectures[int(row)] for row in rows])
 
 
-def graphs(table: LabelTable, method: Method, rows: np.ndarray, folder: Path) -> Sequence[onnx.ModelProto | str]:
-    """The networks of ``rows`` in the form that ``method`` predicts from."""
-    return _texts(table, folder)[rows] if method.reads == "texts" else networks(table, rows)
+def graphs(
+    table: LabelTable, method: Method, metrics: Sequence[str], rows: np.ndarray, folder: Path
+) -> Sequence[onnx.ModelProto | str]:
+    """The networks of ``rows`` in the form that ``method`` predicts ``metrics`` from."""
+    if method.reads == "networks":
+        return networks(table, rows)
+    return _texts(table, folder, live=method.blind(metrics).get("reading.dead") == "drop")[rows]
 
 
 def given(table: LabelTable, method: Method, rows: np.ndarray) -> pd.DataFrame | None:
@@ -93,5 +97,5 @@ def _ranks(table: LabelTable) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=4)
-def _texts(table: LabelTable, folder: Path) -> Texts:
-    return Texts(table, folder / "texts" / f"{table.name}.parquet")
+def _texts(table: LabelTable, folder: Path, *, live: bool) -> Texts:
+    return Texts(table, folder / "texts" / f"{table.name}{'_live' if live else ''}.parquet", live=live)

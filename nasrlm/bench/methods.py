@@ -39,8 +39,7 @@ class Method:
         joint: One fit answers all metrics that are labelled on the same rows.
         sized: Settings that depend on the number of labels.
         start: A checkpoint of the language model that every fit goes on from; see ``start_for``.
-        quality: Settings for metrics that no device was measured for, such as accuracy: they are blind to operations
-            that do not touch the result.
+        quality: Settings for metrics such as accuracy, which operations that do not touch the result do not touch.
     """
 
     name: str
@@ -69,14 +68,17 @@ class Method:
     def chosen(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """All its settings for one fit on ``size`` labels of ``metrics`` of ``table``."""
         found = {**self.settings, **(self.sized(size) if self.sized else {})}
-        if not any(metric(name).of_device for name in metrics):
-            found |= self.quality
+        found |= self.blind(metrics)
         given = self.given(table)
         if self.proxies:
             found["training.inputs"] = given
         elif given:
             found["config.column"] = given[0]
         return found
+
+    def blind(self, metrics: Sequence[str]) -> Settings:
+        """``quality`` for ``metrics`` that dead operations do not touch, nothing for others."""
+        return {} if any(metric(name).counts_dead for name in metrics) else self.quality
 
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """What a run depends on besides its labels: ``chosen``, and the very checkpoint it starts from."""
@@ -172,15 +174,17 @@ _METHODS = (
     _tuned("gat", "gat", sized=pair_batches, quality=LIVE),
     _tuned("flan", "flan", sized=flan_sizes, quality=FLAN_LIVE),
     _tuned("flan_zcp", "flan", sized=pair_batches, proxies=True, quality=FLAN_ZCP_LIVE),
-    _tuned("rlm", "rlm", reads="texts", sized=rlm_steps),
+    _tuned("rlm", "rlm", reads="texts", sized=rlm_steps, quality=LIVE),
 )
 #: The methods of the project's own tables.
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 #: Not part of the grids: the language model going on from free targets, and with one fit for all metrics.
 EXTRA: dict[str, Method] = {
-    "rlm_pretrained": Method("rlm_pretrained", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=START),
-    "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=FREE),
-    "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps),
+    "rlm_pretrained": Method(
+        "rlm_pretrained", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=START, quality=LIVE
+    ),
+    "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=FREE, quality=LIVE),
+    "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps, quality=LIVE),
 }
 
 

@@ -16,7 +16,7 @@ from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, joint_groups
 from nasrlm.bench.store import Store, plain
-from nasrlm.bench.summary import summarise
+from nasrlm.bench.summary import summarise, usual_machine
 from search_spaces.errors import UnknownNameError
 
 #: Columns of the table of runs, in order; coverage columns, settings and bootstrap samples follow.
@@ -36,6 +36,7 @@ RUN_COLUMNS = [
     "joint",
     "test_limit",
     "labels",
+    "machine",
 ]
 LEGEND = (
     "Mean Kendall tau over seeds ± half the 95 % t-interval. **Bold** is best; ≈ is not significantly behind: the "
@@ -154,7 +155,7 @@ def markdown(results: Results, protocols: Sequence[Protocol], left_out: Sequence
             if len(own):
                 lines += _metric_lines(own, protocol, metric, results.ceilings[protocol.table, metric])
     if len(results.summary):
-        lines += _cost_lines(results.summary)
+        lines += _cost_lines(results.summary, usual_machine(results.runs))
     earlier = [f"{results.stale} runs by earlier settings of their methods, to be run again"] if results.stale else []
     for title, texts in (("Failed runs", results.failures), ("Not run", [*left_out, *earlier])):
         if texts:
@@ -190,12 +191,13 @@ def _half(value: float) -> str:
     return f" ± {value:.3f}" if np.isfinite(value) else ""
 
 
-def _cost_lines(summary: pd.DataFrame) -> list[str]:
+def _cost_lines(summary: pd.DataFrame, machine: str) -> list[str]:
     """Median seconds of a fit and queries a second, by method and budget, over all tables."""
     lines = [
         "## Cost",
         "",
-        "Medians over tables and seeds, one thread, processor seconds; networks read before are remembered.",
+        "Medians over tables and seeds, one thread, processor seconds; networks read before are remembered."
+        + (f" Of the runs on one machine ({machine})." if machine else ""),
         "",
     ]
     sizes = sorted(summary["n_labels"].unique())

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasrlm.bench.inputs import given, graphs, labels_print, networks, table_of
+from nasrlm.bench.machine import machine
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, Task, joint_groups
 from nasrlm.bench.store import Predictions, Store, plain
@@ -135,7 +136,7 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
     known = given(table, method, rows.train)
     if known is not None:
         labels = labels.join(known[[name for name in known if name not in labels]])
-    train, test = networks(table, rows.train), graphs(table, method, rows.test, folder)
+    train, test = networks(table, rows.train), graphs(table, method, task.metrics, rows.test, folder)
     surrogate = method.create(table, task.metrics, task.size, task.seed)
 
     begin, begin_cpu = time.perf_counter(), time.process_time()
@@ -169,6 +170,7 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
             "settings": plain(method.identity(table, task.metrics, task.size)),
             "test_limit": protocol.test,
             "labels": labels_print(table, metric),
+            "machine": machine(),
         }
         if prediction.levels and prediction.levels[0] <= 0.05 and prediction.levels[-1] >= 0.95:
             shares = interval_coverage(truth, prediction.quantiles[:, column], prediction.levels)

@@ -51,7 +51,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
         "decoding.precision": "auto",
     },
 }
-#: Settings of graph networks for metrics that dead operations do not touch; see ``Method.quality``.
+#: Settings for metrics that dead operations do not touch; see ``Method.quality``.
 LIVE: Mapping[str, object] = {"reading.dead": "drop"}
 #: The same for FLAN (experiments/recipe_trials.py, NAS-Bench-201), and with zero-cost proxies.
 FLAN_LIVE: Mapping[str, object] = {**LIVE, "reading.sizes": False}

@@ -15,6 +15,7 @@ from nasrlm.bench.store import Store
 
 #: What a cell of the summary is about.
 KEYS = ["table", "metric", "n_labels"]
+TIMES = ["train_seconds", "train_cpu_seconds", "queries_per_second"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,17 @@ def summarise(runs: pd.DataFrame, protocols: Sequence[Protocol], store: Store) -
     paired t-interval over seeds (``behind_half``). ``rank`` is ``best``, ``tied`` where either interval holds 0, or
     empty: a lead counts when it holds on other test networks and, from three seeds on, on other training labels.
 
+    Times are those of the runs on ``usual_machine``.
+
     Args:
         runs: All finished runs, one row each.
         protocols: What they are runs of.
         store: Has their bootstrap samples.
     """
     by_table = {protocol.table: protocol for protocol in protocols}
+    if (machine := usual_machine(runs)) and len(runs):
+        runs = runs.copy()
+        runs.loc[runs["machine"] != machine, TIMES] = np.nan
     rows = []
     for _, group in runs.groupby(KEYS, sort=False):
         key = _key(group)
@@ -74,6 +80,12 @@ def summarise(runs: pd.DataFrame, protocols: Sequence[Protocol], store: Store) -
             }
             rows.append(row | _behind(store, protocol, key, best, str(name), taus))
     return pd.DataFrame(rows)
+
+
+def usual_machine(runs: pd.DataFrame) -> str:
+    """The machine that most of ``runs`` were made on; empty if none says so. Times of two machines do not compare."""
+    known = runs["machine"].dropna() if "machine" in runs else pd.Series(dtype=str)
+    return str(known.mode().iloc[0]) if len(known) else ""
 
 
 def _key(group: pd.DataFrame) -> tuple[str, str, int]:

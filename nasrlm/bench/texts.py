@@ -19,10 +19,11 @@ class Texts:
         table: Whose networks.
         path: Parquet file that keeps them; made when first needed. If a few of its texts are not what the networks read
             today, it is of another version and is not used.
+        live: Texts of the live parts alone.
     """
 
-    def __init__(self, table: LabelTable, path: Path) -> None:
-        self._table, self._path = table, path
+    def __init__(self, table: LabelTable, path: Path, *, live: bool = False) -> None:
+        self._table, self._path, self._live = table, path, live
         self._known: dict[int, str] = {}
         if path.is_file():
             frame = pd.read_parquet(path)
@@ -44,4 +45,4 @@ class Texts:
         return [self._known[row] for row in wanted]
 
     def _read(self, row: int) -> str:
-        return linearize(self._table.space.to_onnx(self._table.architectures[row]))
+        return linearize(self._table.space.to_onnx(self._table.architectures[row]), live=self._live)

@@ -49,7 +49,7 @@ def finetune(
     learn, held_out = read_labelled(space, labels, split(metrics), size=size, seed=seed)
     learn, aside = set_aside(learn, validation)
     how = {"resume": resume, "progress": not as_json}
-    if (start := few_shot(trained, checkpoint, len(learn.networks), split(freeze))) is not None:
+    if (start := few_shot(trained, checkpoint, split(metrics), len(learn.networks), split(freeze))) is not None:
         configure(start, option or (), seed=seed)
         fitted = fit(start, learn, aside, out, **how)
     else:

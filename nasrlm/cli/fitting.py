@@ -61,18 +61,22 @@ def configure(surrogate: Surrogate, options: Sequence[str], *, seed: int) -> Non
             setattr(surrogate, attribute, replace(config, **{name: _like(getattr(config, name), name, text)}))
 
 
-def few_shot(trained: Surrogate, checkpoint: str, size: int, freeze: Sequence[str]) -> Surrogate | None:
+def few_shot(
+    trained: Surrogate, checkpoint: str, metrics: Sequence[str], size: int, freeze: Sequence[str]
+) -> Surrogate | None:
     """What fits ``size`` labels to a language model pretrained on free targets, by the benchmark's recipe.
 
     Args:
         trained: The checkpoint.
         checkpoint: Its folder or name.
+        metrics: What to learn; dead operations are not read where they touch none of it.
         size: Number of labels.
         freeze: Modules whose weights stay as they are; empty leaves the choice to the recipe.
 
     Returns:
         None for a checkpoint of another kind.
     """
+    from nasrlm.bench.methods import EXTRA
     from nasrlm.bench.methods import configure as set_up
     from nasrlm.bench.pretrained import FINETUNING, finetuning_steps
     from surrogates.free_targets import TARGETS
@@ -83,6 +87,7 @@ def few_shot(trained: Surrogate, checkpoint: str, size: int, freeze: Sequence[st
         return None
     surrogate = FineTunedRLM(StartConfig(checkpoint))
     chosen = {**FINETUNING, **finetuning_steps(size), "training.threads": 0}
+    chosen |= EXTRA["rlm_pretrained"].blind(metrics)
     set_up(surrogate, chosen | ({"start.freeze": tuple(freeze)} if freeze else {}), seed=0)
     return surrogate
 

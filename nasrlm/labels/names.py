@@ -30,8 +30,13 @@ class Metric:
 
     @property
     def of_device(self) -> bool:
-        """Whether a device was measured, which also spends on operations that do not touch the result."""
+        """Whether a device was measured."""
         return self.unit in ("ms", "mJ", "images/s", "op/B")
+
+    @property
+    def counts_dead(self) -> bool:
+        """Whether operations that do not touch the result count: a device runs them, and sizes include them."""
+        return self.of_device or self.name in ("params", "macs", "depth", "memory_bytes")
 
 
 #: Names that follow no pattern: counts, and the TransNAS-Bench-101 tasks (mIoU in %, SSIM, negative loss).

@@ -1,7 +1,7 @@
 """The regression language model."""
 
 from surrogates.rlm.calibration import CalibrationConfig
-from surrogates.rlm.config import DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm.config import DecodingConfig, ModelConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.rlm import RLM
 
-__all__ = ["RLM", "CalibrationConfig", "DecodingConfig", "ModelConfig", "TrainingConfig"]
+__all__ = ["RLM", "CalibrationConfig", "DecodingConfig", "ModelConfig", "ReadingConfig", "TrainingConfig"]

@@ -1,4 +1,4 @@
-"""Configurations of the regression language model: shape, training, decoding."""
+"""Configurations of the regression language model: shape, reading, training, decoding."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ class ModelConfig:
             raise UsageError(f"mean_heads is {self.mean_heads}; there are {len(self.heads)} heads")
         if self.width % (2 * len(self.heads)):
             raise UsageError(f"width {self.width} must be a multiple of twice the {len(self.heads)} heads")
+
+
+@dataclass(frozen=True)
+class ReadingConfig:
+    """What of a network is read.
+
+    Attributes:
+        dead: ``keep`` reads all of it, as a device runs it; ``drop`` leaves out what its result does not depend on
+            (``surrogates.text.live``), which does not touch the accuracy. Graphs given as texts are taken as they are.
+    """
+
+    dead: str = "keep"
+
+    def __post_init__(self) -> None:
+        if self.dead not in ("keep", "drop"):
+            raise UsageError(f"unknown treatment {self.dead!r} of dead operations; choose from: keep, drop")
+
+    @property
+    def live(self) -> bool:
+        """Whether only the live part is read."""
+        return self.dead == "drop"
 
 
 @dataclass(frozen=True)

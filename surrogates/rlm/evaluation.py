@@ -57,7 +57,7 @@ def expected_numbers(network: RLMNetwork, data: LabelledGraphs, accelerator: Acc
     own = order[accelerator.process_index :: accelerator.num_processes]
     for start in range(0, len(own), _BATCH):
         rows = own[start : start + _BATCH]
-        memory = network.memory(collate([data.graphs[row] for row in rows]).to(accelerator.device))
+        memory = network.memory(collate([data.graphs[row] for row in rows], accelerator.device))
         for number_format, columns in groups.items():
             names = [data.metrics[column] for column in columns]
             outcomes = expand(network, memory, names, number_format, DecodingConfig().beams)
@@ -83,7 +83,7 @@ def calibrate(network: RLMNetwork, data: LabelledGraphs) -> tuple[float, ...]:
         rows = order[start : start + _BATCH]
         tokens = torch.from_numpy(data.tokens(rows)).to(device)
         visible = torch.zeros(len(rows), len(names), len(names), dtype=torch.bool, device=device)
-        logits = network(collate([data.graphs[row] for row in rows]).to(device), tokens, visible, names)
+        logits = network(collate([data.graphs[row] for row in rows], device), tokens, visible, names)
         logits = logits.float().masked_fill(forbidden, -torch.inf)
         for index, temperature in enumerate(TEMPERATURES):
             likelihood = (logits / temperature).log_softmax(-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]

@@ -153,7 +153,7 @@ def pooled(network: RLMNetwork, graphs: Sequence[EncodedText]) -> np.ndarray:
     try:
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            states = network.encoder(collate([graphs[row] for row in rows]).to(device))
+            states = network.encoder(collate([graphs[row] for row in rows], device))
             present = states.present[..., None]
             total = states.vectors.float().masked_fill(~present, 0.0).sum(1)
             vectors[rows] = (total / present.sum(1)).double().cpu().numpy()

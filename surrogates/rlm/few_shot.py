@@ -16,7 +16,7 @@ from torch import nn
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.rlm.calibration import CalibrationConfig
-from surrogates.rlm.config import DecodingConfig, TrainingConfig
+from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
 from surrogates.rlm.finetuning import add_metrics
 from surrogates.rlm.labelled import Graphs, checked_columns
@@ -69,6 +69,7 @@ class FineTunedRLM(RLM):
         start: Where to begin.
         training: How ``fit`` trains.
         decoding: How ``predict`` reads numbers out.
+        reading: What of a graph is read, whatever the checkpoint read.
         calibration: How ``fit`` learns how wide intervals must be.
     """
 
@@ -78,9 +79,10 @@ class FineTunedRLM(RLM):
         training: TrainingConfig | None = None,
         decoding: DecodingConfig | None = None,
         *,
+        reading: ReadingConfig | None = None,
         calibration: CalibrationConfig | None = None,
     ) -> None:
-        super().__init__(None, training, decoding, calibration=calibration)
+        super().__init__(None, training, decoding, reading=reading, calibration=calibration)
         self.start = start
 
     def fit(
@@ -105,7 +107,7 @@ class FineTunedRLM(RLM):
         calibration, self.calibration = self.calibration, CalibrationConfig()  # done: ``finetune`` has none of its own
         try:
             found = RLM.from_pretrained(self.start.checkpoint)
-            found.decoding = self.decoding
+            found.decoding, found.reading = self.decoding, self.reading
             needed = self.start.pool or self.start.like == BEST
             read = found.predict(graphs).mean if needed else np.zeros((len(graphs), 0))
             guessed = self._guess(found, graphs, read, labels)

@@ -24,9 +24,6 @@ class TextBatch(Protocol):
     def present(self) -> torch.Tensor:
         """Bool ``(b, t)``, false at padding."""
 
-    def to(self, device: torch.device | str) -> TextBatch:
-        """The batch on ``device``."""
-
 
 class EncodedText(Protocol):
     """One text, ready for batching with others of its class."""
@@ -36,8 +33,8 @@ class EncodedText(Protocol):
         """Token ids ``(t,)``."""
 
     @classmethod
-    def collate(cls, rows: Sequence[Any]) -> TextBatch:
-        """Pad ``rows``, all of this class, to the longest of them."""
+    def collate(cls, rows: Sequence[Any], device: torch.device | str) -> TextBatch:
+        """Pad ``rows``, all of this class, to the longest of them, on ``device``."""
 
 
 class EncodedGraph(NamedTuple):
@@ -58,21 +55,22 @@ class EncodedGraph(NamedTuple):
     operands: np.ndarray
 
     @classmethod
-    def collate(cls, rows: Sequence[EncodedGraph]) -> GraphBatch:
-        """See ``EncodedText``."""
-        length = max(len(graph.ids) for graph in rows)
+    def collate(cls, rows: Sequence[EncodedGraph], device: torch.device | str) -> GraphBatch:
+        """See ``EncodedText``. Wires travel by line and become pairs of tokens on the device: there are far fewer."""
+        length, count = max(len(graph.ids) for graph in rows), max(len(graph.producers) for graph in rows)
         ids = np.zeros((len(rows), length), dtype=np.int64)
-        present = np.zeros((len(rows), length), dtype=bool)
-        producers, ancestors, operands = np.zeros((3, len(rows), length, length), dtype=bool)
+        lines = np.full((len(rows), length), count, dtype=np.int64)  # padding is a line of its own, without wires
+        wires = np.zeros((len(rows), count + 1, count + 1), dtype=np.uint8)
         for row, graph in enumerate(rows):
-            size = len(graph.ids)
+            size, inner = len(graph.ids), len(graph.producers)
             ids[row, :size] = graph.ids
-            present[row, :size] = True
-            pairs = np.ix_(graph.lines, graph.lines)
-            producers[row, :size, :size] = graph.producers[pairs]
-            ancestors[row, :size, :size] = graph.ancestors[pairs]
-            operands[row, :size, :size] = graph.operands[pairs]
-        return GraphBatch(*(torch.from_numpy(array) for array in (ids, present, producers, ancestors, operands)))
+            lines[row, :size] = graph.lines
+            wires[row, :inner, :inner] = graph.producers | graph.ancestors << 1 | graph.operands << 2
+        place = torch.from_numpy(lines).to(device)
+        pairs = torch.from_numpy(wires).to(device).gather(1, place[:, :, None].expand(-1, -1, count + 1))
+        pairs = pairs.gather(2, place[:, None, :].expand(-1, length, -1))
+        kinds = (pairs.bitwise_and(bit).bool() for bit in (1, 2, 4))
+        return GraphBatch(torch.from_numpy(ids).to(device), place < count, *kinds)
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,6 @@ class GraphBatch:
     ancestors: torch.Tensor
     operands: torch.Tensor
 
-    def to(self, device: torch.device | str) -> GraphBatch:
-        """The batch on ``device``."""
-        parts = (self.ids, self.present, self.producers, self.ancestors, self.operands)
-        return GraphBatch(*(part.to(device) for part in parts))
-
 
 class PlainText(NamedTuple):
     """One text as tokens alone.
@@ -112,7 +105,7 @@ class PlainText(NamedTuple):
     padding: int
 
     @classmethod
-    def collate(cls, rows: Sequence[PlainText]) -> PlainBatch:
+    def collate(cls, rows: Sequence[PlainText], device: torch.device | str) -> PlainBatch:
         """See ``EncodedText``."""
         length = max(len(row.ids) for row in rows)
         ids = np.full((len(rows), length), rows[0].padding, dtype=np.int64)
@@ -120,7 +113,7 @@ class PlainText(NamedTuple):
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = row.ids
             present[i, : len(row.ids)] = True
-        return PlainBatch(torch.from_numpy(ids), torch.from_numpy(present))
+        return PlainBatch(torch.from_numpy(ids).to(device), torch.from_numpy(present).to(device))
 
 
 @dataclass(frozen=True)
@@ -130,16 +123,12 @@ class PlainBatch:
     ids: torch.Tensor
     present: torch.Tensor
 
-    def to(self, device: torch.device | str) -> PlainBatch:
-        """The batch on ``device``."""
-        return PlainBatch(self.ids.to(device), self.present.to(device))
+
+def as_text(graph: onnx.ModelProto | str, *, live: bool = False) -> str:
+    """The text of a graph, or of its live part; a string is taken to be one already."""
+    return graph if isinstance(graph, str) else linearize(graph, live=live)
 
 
-def as_text(graph: onnx.ModelProto | str) -> str:
-    """The text of a graph; a string is taken to be one already."""
-    return graph if isinstance(graph, str) else linearize(graph)
-
-
-def collate(texts: Sequence[EncodedText]) -> TextBatch:
-    """Pad encoded texts, all of one class, to the longest of the batch; on the CPU."""
-    return type(texts[0]).collate(texts)
+def collate(texts: Sequence[EncodedText], device: torch.device | str = "cpu") -> TextBatch:
+    """Pad encoded texts, all of one class, to the longest of the batch, on ``device``."""
+    return type(texts[0]).collate(texts, device)

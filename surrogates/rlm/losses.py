@@ -70,7 +70,7 @@ class Objective:
             own, weights = np.zeros(1, dtype=np.int64), np.zeros_like(weights)
         target = torch.from_numpy(tokens[own]).to(device)
         graphs = self.data.draw(rows, rng)
-        batch = collate([graphs[i] for i in own]).to(device)
+        batch = collate([graphs[i] for i in own], device)
         with autocast(config.precision, device):
             logits = network(batch, target, torch.from_numpy(visible[own]).to(device), self.names)
         logits = logits.float().masked_fill(self.forbidden, -torch.inf)

@@ -15,7 +15,7 @@ import torch
 from surrogates.base import Prediction
 from surrogates.numbers import NumberFormat
 from surrogates.progress import Progress
-from surrogates.rlm.config import DecodingConfig
+from surrogates.rlm.config import DecodingConfig, ReadingConfig
 from surrogates.rlm.decoding import Given, Outcomes, expand, mixture, remember_given, sample
 from surrogates.rlm.inputs import EncodedText, collate
 from surrogates.rlm.labelled import texts_in_orders
@@ -35,7 +35,8 @@ class Readout:
     Attributes:
         network: In eval mode.
         runtime: Runs the encoder.
-        decoding: How to read.
+        reading: What of a graph is read.
+        decoding: How to read numbers.
         metrics: Names of all metrics of the network.
         scales: One per metric.
         temperatures: One per metric.
@@ -44,6 +45,7 @@ class Readout:
 
     network: RLMNetwork
     runtime: EncoderRuntime
+    reading: ReadingConfig
     decoding: DecodingConfig
     metrics: tuple[str, ...]
     scales: tuple[Scale, ...]
@@ -99,7 +101,9 @@ class Readout:
     ) -> dict[str, Outcomes]:
         """The distribution of each metric on its scale, over all readings, not yet stretched; as ``predict``."""
         with without_collector():
-            orders = texts_in_orders(graphs, self.decoding.readings, seed=self.decoding.seed, by_content=True)
+            orders = texts_in_orders(
+                graphs, self.decoding.readings, seed=self.decoding.seed, live=self.reading.live, by_content=True
+            )
         readings = [self.outcomes(encode(order), names, given, generator, bar) for order in orders]
         return {name: mixture([reading[name] for reading in readings]) for name in names}
 
@@ -125,7 +129,7 @@ class Readout:
         with torch.inference_mode(), autocast(self.decoding.precision, device):
             for start in range(0, len(order), size):
                 rows = order[start : start + size]
-                memory = self.runtime.memory(collate([graphs[row] for row in rows]).to(device))
+                memory = self.runtime.memory(collate([graphs[row] for row in rows], device))
                 known = self._given(given, rows, memory)
                 for number_format, members in groups.items():
                     found = self._decode(memory, members, number_format, known, generator)

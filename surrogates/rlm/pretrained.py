@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from search_spaces.errors import CheckpointError
-from surrogates.rlm.config import DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm.config import DecodingConfig, ModelConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.encoders import Reader, reader_for
 from surrogates.rlm.familiarity import DISTANCE_FILE, TrainingDistribution
 from surrogates.rlm.model import RLMNetwork
@@ -25,10 +25,11 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 @dataclass(frozen=True)
 class Pretrained:
-    """All that a checkpoint folder holds; the first eight are those of ``RLM``.
+    """All that a checkpoint folder holds; the first nine are those of ``RLM``.
 
     Attributes:
         model: Shape of the network.
+        reading: What of a graph is read; everything in checkpoints of earlier versions.
         training: How it was trained.
         decoding: How numbers are read out.
         value_scale: Kind of the scales, of all or by metric.
@@ -43,6 +44,7 @@ class Pretrained:
     """
 
     model: ModelConfig
+    reading: ReadingConfig
     training: TrainingConfig
     decoding: DecodingConfig
     value_scale: str | dict[str, str]
@@ -62,6 +64,7 @@ class Pretrained:
             "surrogate": "rlm",
             "format_version": FORMAT_VERSION,
             "model": asdict(self.model),
+            "reading": asdict(self.reading),
             "training": asdict(self.training),
             "decoding": asdict(self.decoding),
             "value_scale": self.value_scale,
@@ -100,6 +103,7 @@ class Pretrained:
             _load_weights(network, reader, folder)
             return cls(
                 model,
+                ReadingConfig(**config.get("reading", {})),
                 TrainingConfig(**config["training"]),
                 replace(DecodingConfig(**decoding), beams=tuple(decoding["beams"]), levels=tuple(decoding["levels"])),
                 config["value_scale"],

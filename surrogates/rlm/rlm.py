@@ -19,7 +19,7 @@ from surrogates.base import Familiarity, Prediction, Surrogate
 from surrogates.progress import Progress
 from surrogates.rlm.calibration import CalibrationConfig, learn_spreads
 from surrogates.rlm.checkpointing import discard_state
-from surrogates.rlm.config import DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm.config import DecodingConfig, ModelConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.decoding import Outcomes
 from surrogates.rlm.encoders import Reader, reader_for
 from surrogates.rlm.evaluation import calibrate
@@ -43,6 +43,7 @@ class RLM(Surrogate):
         model: Shape of the network.
         training: How ``fit`` trains.
         decoding: How ``predict`` reads numbers out.
+        reading: What of a graph is read.
         calibration: How ``fit`` learns how wide intervals must be.
         value_scale: ``quantile`` or ``raw``, for all metrics or by name (``quantile`` where not named); see
             ``surrogates.rlm.scales``.
@@ -56,6 +57,7 @@ class RLM(Surrogate):
         training: TrainingConfig | None = None,
         decoding: DecodingConfig | None = None,
         *,
+        reading: ReadingConfig | None = None,
         calibration: CalibrationConfig | None = None,
         value_scale: str | Mapping[str, str] = "quantile",
         digits: int = 3,
@@ -64,6 +66,7 @@ class RLM(Surrogate):
         self.model = model or ModelConfig()
         self.training = training or TrainingConfig()
         self.decoding = decoding or DecodingConfig()
+        self.reading = reading or ReadingConfig()
         self.calibration = calibration or CalibrationConfig()
         self.value_scale = value_scale if isinstance(value_scale, str) else dict(value_scale)
         self.digits = digits
@@ -137,7 +140,7 @@ class RLM(Surrogate):
         """
         checked_columns(graphs, labels, validation, metric_weights)
         spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
-        texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
+        texts = self._texts(graphs)
         self.initialise([*chain(*texts)], labels)
         self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
         return self._spread(spreads)
@@ -212,7 +215,7 @@ class RLM(Surrogate):
         add_metrics(network, len(new), seed=self.training.seed)
         self.metrics, self.temperatures = self.metrics + new, self.temperatures + (1.0,) * len(new)
         self.spreads = self.spreads + (1.0,) * len(new)
-        texts = texts_in_orders(graphs, self.training.orders, seed=self.training.seed)
+        texts = self._texts(graphs)
         with frozen(network, freeze):
             return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
 
@@ -295,9 +298,17 @@ class RLM(Surrogate):
         indices = tuple(self.metrics.index(name) for name in names)
         return LabelledGraphs(self.encode(graphs), scaled, scales, indices, weights)
 
+    def _texts(self, graphs: Graphs) -> list[list[str]]:
+        """Texts to learn from, as many orders as wanted."""
+        training = self.training
+        return texts_in_orders(graphs, training.orders, seed=training.seed, live=self.reading.live)
+
+    def _own_texts(self, graphs: Graphs) -> list[str]:
+        return [as_text(graph, live=self.reading.live) for graph in graphs]
+
     def encode(self, graphs: Sequence[onnx.ModelProto | str]) -> list[EncodedText]:
         """Inputs of the encoder; what ``predict`` does first, for those who predict the same graphs again."""
-        return self.reader.encode([as_text(graph) for graph in graphs], context=self.model.context)
+        return self.reader.encode(self._own_texts(graphs), context=self.model.context)
 
     def predict(
         self,
@@ -334,7 +345,16 @@ class RLM(Surrogate):
         """What ``predict`` reads numbers out with, by the present weights and settings."""
         network = self.network.eval()
         runtime = self._runtimes.get(network, self.decoding)
-        return Readout(network, runtime, self.decoding, self.metrics, self.scales, self.temperatures, self.spreads)
+        return Readout(
+            network,
+            runtime,
+            self.reading,
+            self.decoding,
+            self.metrics,
+            self.scales,
+            self.temperatures,
+            self.spreads,
+        )
 
     def _check_given(self, given: pd.DataFrame | None, rows: int) -> None:
         if given is None:
@@ -352,7 +372,7 @@ class RLM(Surrogate):
             graphs: What it was trained on, models or texts.
             validation: Further graphs of the same kind: how far they lie is the scale of distances.
         """
-        texts = [as_text(graph) for graph in graphs]
+        texts = self._own_texts(graphs)
         held = self.encode(validation) if validation is not None else None
         self._known = TrainingDistribution.of(self.network, texts, self.encode(texts), held, before=self._known)
         return self
@@ -376,7 +396,7 @@ class RLM(Surrogate):
         """See ``Surrogate.familiarity``; None for a checkpoint of an earlier version, see ``learn_distance``."""
         if self._known is None:
             return None
-        texts = [as_text(graph) for graph in graphs]
+        texts = self._own_texts(graphs)
         return self._known.familiarity(pooled(self.network, self.encode(texts)), texts)
 
     def _scale(self, metric: str) -> Scale:
@@ -396,6 +416,7 @@ class RLM(Surrogate):
             return
         Pretrained(
             self.model,
+            self.reading,
             self.training,
             self.decoding,
             self.value_scale,
@@ -417,7 +438,14 @@ class RLM(Surrogate):
             CheckpointError: No such folder or name, a missing file, or another kind or format version.
         """
         found = Pretrained.load(checkpoint_folder(path_or_name))
-        rlm = cls(found.model, found.training, found.decoding, value_scale=found.value_scale, digits=found.digits)
+        rlm = cls(
+            found.model,
+            found.training,
+            found.decoding,
+            reading=found.reading,
+            value_scale=found.value_scale,
+            digits=found.digits,
+        )
         rlm.metrics, rlm.scales = found.metrics, found.scales
         rlm.temperatures, rlm.spreads = found.temperatures, found.spreads
         rlm._reader, rlm._network, rlm._known = found.reader, found.network, found.known

@@ -36,6 +36,7 @@ import onnx
 from search_spaces.shapes import propagate
 from search_spaces.tensors import Tensor
 from surrogates.text.foreign import normalize
+from surrogates.text.live import live_part
 from surrogates.text.orders import reordered
 from surrogates.text.outline import outline
 from surrogates.text.spelling import SLOT
@@ -45,36 +46,37 @@ from surrogates.text.templates import Fact, Instance, Reference, Template, insta
 _REPEATED = re.compile(r"(?P<name>F\d+)(?:\*(?P<times>\d+))?(?P<slots>:[^ ]*)?(?P<rest> <[\d. ]*)?")
 
 
-def linearize(model: onnx.ModelProto, *, outlining: bool = True) -> str:
+def linearize(model: onnx.ModelProto, *, outlining: bool = True, live: bool = False) -> str:
     """The text of ``model``; see the module's description of the language.
 
     Args:
         model: Any ONNX model of opset 13 or later; values of weights are not needed.
         outlining: Whether repeated parts of a model without functions become functions of the text.
+        live: Leave out what the result does not depend on (``surrogates.text.live``).
 
     Raises:
         InvalidGraphError: Operators unknown to ONNX, shapes that do not fit, or control flow.
     """
-    return _write(*_read(model, outlining))
+    return _write(*_read(model, outlining, live))
 
 
-def in_other_orders(model: onnx.ModelProto, count: int, *, rng: np.random.Generator) -> list[str]:
+def in_other_orders(model: onnx.ModelProto, count: int, *, rng: np.random.Generator, live: bool = False) -> list[str]:
     """Texts of ``model`` with the lines of every body in ``count`` random topological orders; may hold equal texts.
 
     Raises:
         InvalidGraphError: As ``linearize``.
     """
-    instance, headers = _read(model, True)
+    instance, headers = _read(model, True, live)
     return [_write(reordered(instance, rng=rng), headers) for _ in range(count)]
 
 
-def _read(model: onnx.ModelProto, outlining: bool) -> tuple[Instance, list[str]]:
+def _read(model: onnx.ModelProto, outlining: bool, live: bool) -> tuple[Instance, list[str]]:
     """The main graph as a template with its facts, and the header lines."""
     model = normalize(model)
     if outlining and not model.functions:
         model = outline(model)
     body = propagate(model)
-    instance = instance_of(body)
+    instance = live_part(instance_of(body)) if live else instance_of(body)
     return instance, [_header(body.tensors[name]) for name in body.inputs[: instance.template.inputs]]
 
 

@@ -60,8 +60,8 @@ if __name__ == "__main__":
         rlm, course = command.pretrain(
             "tiny", stream, training, graphs=80, passes=3, minutes=minutes, workers=workers, progress=False
         )
-        assert course.total == 18
-        assert course.step == (10 if minutes else 18)
+        assert course.total == 30
+        assert course.step == (10 if minutes else 30)
         rlm.save_pretrained(out + name)
 """
 
@@ -69,7 +69,7 @@ if __name__ == "__main__":
 def test_shards_depend_on_settings_and_number_alone() -> None:
     shard = make_shard(SMALL, 3, held_out=False)
     pd.testing.assert_frame_equal(shard, make_shard(SMALL, 3, held_out=False))
-    assert shard["space"].value_counts().to_dict() == dict.fromkeys(SPACES, 6)
+    assert shard["space"].value_counts().to_dict() == dict.fromkeys(SPACES, 12)
     others = [make_shard(SMALL, 4, held_out=False), make_shard(replace(SMALL, seed=1), 3, held_out=False)]
     assert all(set(other["text"]) != set(shard["text"]) for other in others)
     alone = make_shard(replace(SMALL, spaces=SPACES[1:]), 3, held_out=False)
@@ -98,7 +98,7 @@ def test_ranks_are_within_the_space(tmp_path: Path) -> None:
         assert abs(within.mean() - 0.5) < 0.05 and within.between(0, 1).all()  # whatever the space's sizes
         assert scipy.stats.spearmanr(values, within).statistic > 0.99
         known = group["synflow"].notna()
-        assert known.sum() == 16 and (found.loc[group.index, "synflow"].notna() == known).all(), space
+        assert known.sum() == 32 and (found.loc[group.index, "synflow"].notna() == known).all(), space
 
 
 def test_held_out_networks_are_never_trained_on() -> None:
@@ -185,7 +185,7 @@ def test_scores_of_a_pretrained_model(pretrained: Path, tmp_path: Path) -> None:
     assert (
         scores.loc[("nasbench201", "synflow"), "networks"],
         scores.loc[("nasbench201", "log_macs"), "networks"],
-    ) == (4, 12)
+    ) == (8, 24)
 
 
 def test_it_can_be_finetuned_by_the_command(pretrained: Path, tmp_path: Path) -> None:

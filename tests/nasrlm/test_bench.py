@@ -18,7 +18,7 @@ from linear_surrogate import LinearSurrogate
 import search_spaces
 from nasrlm.bench import methods, runs
 from nasrlm.bench.ceiling import noise_ceiling
-from nasrlm.bench.inputs import labels_print, open_table, table_of
+from nasrlm.bench.inputs import graphs, labels_print, open_table, table_of
 from nasrlm.bench.methods import Method, configure, find
 from nasrlm.bench.pages import write_results
 from nasrlm.bench.protocol import Protocol, Task, draw, joint_groups
@@ -30,6 +30,7 @@ from nasrlm.labels.own_table import own_table
 from search_spaces.analysis import count_macs
 from search_spaces.errors import UnknownNameError, UsageError
 from surrogates import registry
+from surrogates.text import linearize
 
 NETWORKS = 90
 
@@ -327,13 +328,25 @@ def test_every_method_can_be_made(name: str, own_file: Path) -> None:
         assert made[0] is not made[1]
 
 
-def test_only_metrics_of_devices_see_dead_operations(own_file: Path) -> None:
+@pytest.mark.parametrize("name", ["flan", "rlm", "rlm_pretrained"])
+def test_only_what_dead_operations_touch_sees_them(name: str, own_file: Path) -> None:
     table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
-    read = {
-        metrics: find("flan").create(table, metrics, 16, 3).reading.dead  # type: ignore[attr-defined]
-        for metrics in (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"))
-    }
-    assert list(read.values()) == ["drop", "keep", "keep"]
+    asked = (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"), ("params",))
+    read = [find(name).create(table, metrics, 16, 3).reading.dead for metrics in asked]  # type: ignore[attr-defined]
+    assert read == ["drop", "keep", "keep", "keep"]
+
+
+def test_texts_are_those_that_the_method_learns_from(own_file: Path, tmp_path: Path) -> None:
+    """Kept texts of live parts and of whole networks do not get mixed up."""
+    space = search_spaces.get("nasbench201")
+    dead = space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|")
+    frame = pd.DataFrame({"arch": [space.format(dead)], "toy_test": [1.0], "board_latency_ms": [2.0]})
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    table = open_table("mine", str(tmp_path / "mine.csv"), "nasbench201", ("toy_test", "board_latency_ms"), tmp_path)
+    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(dead)
+    for metric, live in ("toy_test", True), ("board_latency_ms", False):
+        assert graphs(table, method, [metric], rows, tmp_path) == [linearize(model, live=live)]
+    assert linearize(model, live=True) != linearize(model)
 
 
 def test_bench_from_the_command_line(
