@@ -48,6 +48,8 @@ FOLDER = Path("runs") / "pretrain" / "graphs"
 COUNTS = tuple(name for name in TARGETS if name != "live_linear")
 #: Shards that ranks within a space are learned from.
 RANK_SHARDS = 8
+#: Encoded shards that a stream keeps in memory, some 20 MB each, for further passes.
+KEPT = 128
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ class GraphStream:
         self._read = partial(encoded_shard, config, folder, ranks=ranks, tokenizer=tokenizer, context=context)
         self._pool: ProcessPoolExecutor | None = None
         self._begun: dict[int, Future[Shard]] = {}
+        self._kept: dict[int, Shard] = {}
 
     def __enter__(self) -> Self:
         if self.workers:
@@ -249,10 +252,17 @@ class GraphStream:
 
     def __call__(self, index: int) -> Shard:
         """Shard ``index`` of the stream; those after it are begun."""
+        number = index % self.count
+        if (kept := self._kept.get(number)) is not None:
+            return kept
         if self._pool is None:
-            return self._read(index % self.count)
-        self._begun = {number: future for number, future in self._begun.items() if number >= index}
-        for number in range(index, index + self.workers + 1):
-            if number not in self._begun:
-                self._begun[number] = self._pool.submit(self._read, number % self.count)
-        return self._begun.pop(index).result()
+            found = self._read(number)
+        else:
+            self._begun = {later: future for later, future in self._begun.items() if later >= index}
+            for later in range(index, index + self.workers + 1):
+                if later not in self._begun and later % self.count not in self._kept:
+                    self._begun[later] = self._pool.submit(self._read, later % self.count)
+            found = self._begun.pop(index).result()
+        if len(self._kept) < KEPT:
+            self._kept[number] = found
+        return found

@@ -37,9 +37,9 @@ from surrogates.rlm.streaming import Streamed, labelled, train_on_stream
 from surrogates.rlm.wired import TOKENIZER_FILE
 
 STATE = Path("runs") / "pretrain"
-#: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels. Half of
-#: the decoder's heads attend: the mean alone is too little to know a whole network by.
-_TINY = replace(MODEL, dropout=0.0, flow=True, mean_heads=3)
+#: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels. All of the
+#: decoder's heads attend: the mean is too little to know a whole network by.
+_TINY = replace(MODEL, dropout=0.0, flow=True)
 MODELS = {
     "tiny": _TINY,
     "small": replace(_TINY, width=192, encoder_layers=4, feed_forward=512),
@@ -69,7 +69,13 @@ def main() -> None:
         raise UsageError("--device cuda: torch finds no GPU here; use --device auto or cpu")
     spaces = tuple(options.spaces.split(",")) if options.spaces else StreamConfig().spaces
     config = StreamConfig(spaces, per_space=options.per_space, proxied=options.proxied, seed=options.seed)
-    training = replace(TRAINING, learning_rate=options.learning_rate, threads=options.threads, seed=options.seed)
+    training = replace(
+        TRAINING,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        threads=options.threads,
+        seed=options.seed,
+    )
     out = options.out or SHIPPED / ("rlm-free" if options.size == "tiny" else f"rlm-free-{options.size}")
     rlm, course = pretrain(
         options.size,
@@ -85,9 +91,9 @@ def main() -> None:
         held.reset_index(drop=True),
         learn_ranks(config, folder_of(config), math.ceil(options.graphs / config.networks)),
     )
-    scores = judge(rlm, held[["space", "text"]].join(ranks(held)))
     rlm.learn_distance(read_shard(config, folder_of(config), 0)["text"].tolist(), validation=held["text"].tolist())
     rlm.save_pretrained(out)
+    scores = judge(rlm, held[["space", "text"]].join(ranks(held)))
     (out / "README.md").write_text(card(rlm, config, course, scores, options.passes), encoding="utf-8")
     print(scores.groupby("target")[["spearman_rho", "kendall_tau"]].mean().round(4).to_string())
     print(course, f"-> {out}")
@@ -109,6 +115,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--proxied", type=int, default=StreamConfig().proxied, help="of these, networks whose proxies are computed"
     )
+    parser.add_argument("--batch-size", type=int, default=TRAINING.batch_size, help="a GPU takes 512 in its stride")
     parser.add_argument("--learning-rate", type=float, default=TRAINING.learning_rate)
     parser.add_argument("--workers", type=int, default=1, help="processes that generate networks; 0 for none")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's setting")

@@ -77,12 +77,19 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=LabelConfig().characters, help="of the texts of each table")
     parser.add_argument("--shards", type=int, default=4, help="shards of networks with free targets")
     parser.add_argument("--epochs", type=int, default=TRAINING.epochs)
+    parser.add_argument("--batch-size", type=int, default=TRAINING.batch_size)
     parser.add_argument("--learning-rate", type=float, default=TRAINING.learning_rate)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()
     config, stream = LabelConfig(options.rows, options.characters), StreamConfig()
-    training = replace(TRAINING, epochs=options.epochs, learning_rate=options.learning_rate, threads=options.threads)
+    training = replace(
+        TRAINING,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        threads=options.threads,
+    )
     tables = [info.name for info in available()]
     spaces = sorted({load_table(name).space.name for name in tables})
     wanted = spaces if options.without == "each" else options.without.split(",")
@@ -92,13 +99,16 @@ def main() -> None:
     free = free_texts(stream, options.shards)
     for space in wanted:
         out = options.out / (f"{options.name}-without-{space}" if space else options.name)
-        if (out / "config.json").is_file():
+        if (out / "README.md").is_file():
             print(f"{out} is there already")
             continue
         part = labels[labels["space"] != space]
-        rlm = transfer(options.start, part, free, training, state=STATE / f"transfer-{out.name}")
+        if (out / "config.json").is_file():  # a run that was killed while it judged
+            rlm = RLM.from_pretrained(out)
+        else:
+            rlm = transfer(options.start, part, free, training, state=STATE / f"transfer-{out.name}")
+            rlm.save_pretrained(out)
         scores = judge(rlm, labels, training.seed)
-        rlm.save_pretrained(out)
         (out / "README.md").write_text(card(rlm, part, space, options.start, scores), encoding="utf-8")
         print(out, scores.to_string(), sep="\n", flush=True)
 
@@ -133,22 +143,30 @@ def transfer(
 
 
 def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
-    """Networks of a table as texts, half of them in another order of lines, with their ranks: ``TARGETS``."""
-    path = STATE / "labelled" / f"{name}-{'-'.join(map(str, astuple(config)))}.parquet"
+    """Networks of a table as texts, half of them in another order of lines, with their ranks: ``TARGETS``.
+
+    Where a network has dead operations its live part has a row of its own, which does not know the devices.
+    """
+    path = STATE / "labelled" / f"{name}-live-{'-'.join(map(str, astuple(config)))}.parquet"
     if not path.is_file():
         table = load_table(name)
         ranks = ranks_of(table)
         rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
         known = np.flatnonzero(ranks[list(TARGETS)].notna().any(axis=1))
-        rows, texts, length = rng.permutation(known)[: config.rows], list[str](), 0
-        for row in rows:
+        written, length = list[tuple[int, str, bool]](), 0
+        for row in rng.permutation(known)[: config.rows]:
             model = table.space.to_onnx(table.architectures[int(row)])
-            texts.append(linearize(model) if rng.random() < 0.5 else in_other_orders(model, 1, rng=rng)[0])
-            length += len(texts[-1])
+            whole, live = linearize(model), linearize(model, live=True)
+            for text, part in ((whole, False), (live, True))[: 1 + (live != whole)]:
+                other = in_other_orders(model, 1, rng=rng, live=part)[0]
+                written.append((int(row), text if rng.random() < 0.5 else other, part))
+                length += len(text)
             if length >= config.characters:
                 break
+        rows, texts, parts = zip(*written, strict=True)
         frame = pd.DataFrame({"space": table.space.name, "table": name, "text": texts})
-        frame = frame.join(ranks.iloc[rows[: len(texts)]].reset_index(drop=True))
+        frame = frame.join(ranks.iloc[list(rows)].reset_index(drop=True))
+        frame.loc[np.array(parts), [LATENCY, *DEVICES]] = np.nan
         replace_file(path, lambda beside: frame.to_parquet(beside, compression="zstd"))
     return pd.read_parquet(path)
 

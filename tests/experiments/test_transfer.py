@@ -18,7 +18,7 @@ from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM, ModelConfig
 from surrogates.rlm.training import TrainingConfig
-from surrogates.text import linearize
+from surrogates.text import linearize, parse
 
 needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
 
@@ -77,12 +77,28 @@ def test_texts_carry_the_labels_of_their_networks(state: Path) -> None:
     lengths = few["text"].str.len()
     assert lengths.sum() >= 20_000 > lengths[:-1].sum()  # the last network reaches the limit
     pd.testing.assert_frame_equal(few, frame[: len(few)])
-    own = {linearize(table.space.to_onnx(arch)): row for row, arch in enumerate(table.architectures[:400])}
+    own = {linearize(table.space.to_onnx(arch)): row for row, arch in enumerate(table.architectures[:1500])}
     rows = [(own[text], row) for row, text in enumerate(frame["text"]) if text in own]
     ranks = ranks_of(table)
     assert rows
     for at, row in rows:
         assert frame[ACCURACY][row] == ranks[ACCURACY].iloc[at]
+
+
+@needs_tables
+def test_live_parts_do_not_know_the_devices(state: Path) -> None:
+    """A network with dead operations is read whole and live; only the whole one has the latencies."""
+    frame = labelled_texts("nasbench201", LabelConfig(rows=40))
+    assert 60 < len(frame) < 80 and frame[ACCURACY].notna().all()
+    parts = frame[frame[LATENCY].isna()]
+    assert len(parts) == len(frame) - 40 and parts[list(DEVICES)].isna().all().all()
+    assert frame.drop(parts.index)[list(DEVICES)].notna().all().all()
+    for text in parts["text"]:
+        assert linearize(parse(text), live=True) == linearize(parse(text))
+    dead = [
+        text for text in frame.drop(parts.index)["text"] if linearize(parse(text), live=True) != linearize(parse(text))
+    ]
+    assert len(dead) == len(parts)
 
 
 @needs_tables
