@@ -25,6 +25,7 @@ from experiments.pretrain import STATE, folder_of
 from experiments.pretrain import TRAINING as FREE_TRAINING
 from experiments.record import command_of, commit
 from nasrlm.bench.files import replace_file
+from nasrlm.bench.inputs import complete_proxies
 from nasrlm.bench.machine import machine
 from nasrlm.bench.pretrained import FREE, START
 from nasrlm.labels.names import metric
@@ -46,6 +47,14 @@ TASKS = tuple(
 )
 ACCURACY, LATENCY = "accuracy", "latency"
 TARGETS = (ACCURACY, LATENCY, *DEVICES, *TASKS)
+#: Zero-cost proxies of whole networks, which some tables come with: free to compute, hence learned of all spaces.
+PROXIES = tuple(
+    f"zcp_{name}"
+    for name in (
+        *("epe_nas", "fisher", "grad_norm", "grasp", "jacov", "l2_norm"),
+        *("nwot", "plain", "snip", "synflow", "zen"),
+    )
+)
 #: Columns that repeat or anticipate another: parts of a mean, accuracies after few epochs.
 _PARTS = ("seed0", "seed1", "seed2", "ep4_", "ep12_", "ep36_")
 TRAINING = replace(FREE_TRAINING, epochs=4, learning_rate=1e-3, smoothing=0.01, ema=0.99)
@@ -102,7 +111,7 @@ def main() -> None:
         if (out / "README.md").is_file():
             print(f"{out} is there already")
             continue
-        part = labels[labels["space"] != space]
+        part = labels_without(labels, space)
         if (out / "config.json").is_file():  # a run that was killed while it judged
             rlm = RLM.from_pretrained(out)
         else:
@@ -120,7 +129,7 @@ def transfer(
 
     Args:
         start: A folder, or a shipped name.
-        labels: Columns ``text`` and ``TARGETS``, NaN where nobody measured.
+        labels: Columns ``text``, ``TARGETS`` and ``PROXIES``, NaN where nobody measured.
         free: Column ``text`` and the targets of ``start``.
         training: How.
         state: Folder for the state of an unfinished run.
@@ -128,7 +137,8 @@ def transfer(
     rlm = RLM.from_pretrained(start)
     frame = pd.concat([labels, free], ignore_index=True)
     measured = [name for name in TARGETS if labels[name].notna().any()]
-    names = [*rlm.metrics, *(name for name in measured if name not in rlm.metrics)]
+    proxies = [name for name in PROXIES if labels[name].notna().any()]
+    names = [*rlm.metrics, *(name for name in (*measured, *proxies) if name not in rlm.metrics)]
     # A network has some forty free targets and few labels: together those weigh as much.
     weights = dict.fromkeys(measured, float(len(rlm.metrics)) / len(TARGETS))
     return rlm.finetune(
@@ -142,14 +152,22 @@ def transfer(
     )
 
 
+def labels_without(labels: pd.DataFrame, space: str) -> pd.DataFrame:
+    """What may be known before judging on ``space``: of its networks no label, but zero-cost proxies."""
+    others = labels.copy()
+    others.loc[labels["space"] == space, list(TARGETS)] = np.nan
+    return others[others[[*TARGETS, *PROXIES]].notna().any(axis=1)]
+
+
 def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
-    """Networks of a table as texts, half of them in another order of lines, with their ranks: ``TARGETS``.
+    """Networks of a table as texts, half of them in another order of lines, with ranks in ``TARGETS`` and ``PROXIES``.
 
     Where a network has dead operations its live part has a row of its own, which does not know the devices.
     """
-    path = STATE / "labelled" / f"{name}-live-{'-'.join(map(str, astuple(config)))}.parquet"
+    path = STATE / "labelled" / f"{name}-proxies-{'-'.join(map(str, astuple(config)))}.parquet"
     if not path.is_file():
         table = load_table(name)
+        complete_proxies(table)
         ranks = ranks_of(table)
         rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
         known = np.flatnonzero(ranks[list(TARGETS)].notna().any(axis=1))
@@ -172,7 +190,10 @@ def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
 
 
 def ranks_of(table: LabelTable) -> pd.DataFrame:
-    """The labels of a table as ranks in (0, 1), columns ``TARGETS``: more accuracy is more, and so is more time."""
+    """The labels and proxies of a table as ranks in (0, 1): more accuracy is more, and so is more time.
+
+    Columns are ``TARGETS`` and ``PROXIES``.
+    """
     frame = table.frame
     chosen = [name for name in table.metrics if not any(part in name for part in _PARTS)]
     quality = [name for name in chosen if metric(name).direction == "max" and _is_quality(name)]
@@ -182,8 +203,9 @@ def ranks_of(table: LabelTable) -> pd.DataFrame:
         ACCURACY: _mean_rank(frame[quality]),
         LATENCY: _mean_rank(pd.concat([frame[slow], -frame[fast]], axis=1)),
         **{name: _mean_rank(frame[[name] if name in chosen else []]) for name in (*DEVICES, *TASKS)},
+        **{name: _mean_rank(frame[[name] if name in chosen else []]) for name in PROXIES},
     }
-    return pd.DataFrame(ranks, index=frame.index, columns=list(TARGETS))
+    return pd.DataFrame(ranks, index=frame.index, columns=[*TARGETS, *PROXIES])
 
 
 def _is_quality(name: str) -> bool:
@@ -235,7 +257,8 @@ within a search space, not percent or milliseconds.
 - Start: `{Path(start).name}`, pretrained on free targets of networks of sixteen spaces (see its card).
 - Data: {len(labels):,} labelled networks of {spaces}; as many readings again of networks with free targets only.
 - Targets: `accuracy` (mean rank over the tasks of a table), `latency` (over its devices),
-  {", ".join(f"`{name}`" for name in (*DEVICES, *TASKS))}.
+  {", ".join(f"`{name}`" for name in (*DEVICES, *TASKS))}; and the zero-cost proxies that some tables
+  come with, whatever the space: {", ".join(f"`{name}`" for name in PROXIES)}.
 - Command: `{command_of("experiments.transfer")}`; seed {rlm.training.seed}; commit {commit()}; {machine()}.
 - Limits: surrogate labels (DARTS) and one-shot accuracies (ENAS macro) are among the labels. Networks that were
   labelled here must not be used to judge this checkpoint; those "without" a space are for that.

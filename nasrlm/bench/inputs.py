@@ -39,7 +39,7 @@ def open_table(table: str, labels: str, space: str, metrics: tuple[str, ...], fo
         for name in values:
             if name not in opened.frame:
                 opened.frame[name] = values[name].reindex(range(len(opened))).to_numpy()
-    _complete(opened)
+    complete_proxies(opened)
     return opened
 
 
@@ -81,7 +81,7 @@ def given(table: LabelTable, method: Method, rows: np.ndarray) -> pd.DataFrame |
     return frame[names].iloc[rows].reset_index(drop=True)
 
 
-def _complete(table: LabelTable) -> None:
+def complete_proxies(table: LabelTable) -> None:
     """Fill proxies that are missing with those of a functionally identical network, where one has them."""
     names = [name for name in proxies_of(table) if table.frame[name].isna().any()]
     if not names:
