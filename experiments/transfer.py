@@ -242,7 +242,9 @@ def judge(rlm: RLM, labels: pd.DataFrame, seed: int) -> pd.DataFrame:
 def card(rlm: RLM, labels: pd.DataFrame, without: str, start: str | Path, scores: pd.DataFrame) -> str:
     """The model card."""
     size = sum(parameter.numel() for parameter in rlm.network.parameters())
-    spaces = ", ".join(sorted(labels["space"].unique()))
+    measured = labels[labels[list(TARGETS)].notna().any(axis=1)]
+    spaces = ", ".join(sorted(measured["space"].unique()))
+    free = f" {len(labels) - len(measured):,} more with zero-cost proxies alone;" if len(labels) > len(measured) else ""
     names = [str(column) for column in scores.columns]
     table = "\n".join(
         f"| {name} | {' | '.join('' if np.isnan(value) else f'{value:.3f}' for value in row)} |"
@@ -255,7 +257,8 @@ def card(rlm: RLM, labels: pd.DataFrame, without: str, start: str | Path, scores
 within a search space, not percent or milliseconds.
 
 - Start: `{Path(start).name}`, pretrained on free targets of networks of sixteen spaces (see its card).
-- Data: {len(labels):,} labelled networks of {spaces}; as many readings again of networks with free targets only.
+- Data: {len(measured):,} texts of labelled networks of {spaces};{free}
+  and networks with free targets only, so that those are not forgotten.
 - Targets: `accuracy` (mean rank over the tasks of a table), `latency` (over its devices),
   {", ".join(f"`{name}`" for name in (*DEVICES, *TASKS))}; and the zero-cost proxies that some tables
   come with, whatever the space: {", ".join(f"`{name}`" for name in PROXIES)}.

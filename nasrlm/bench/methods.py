@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps, saw_labels_of
+from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps, like_of, saw_labels_of
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
@@ -69,6 +69,8 @@ class Method:
         """All its settings for one fit on ``size`` labels of ``metrics`` of ``table``."""
         found = {**self.settings, **(self.sized(size) if self.sized else {})}
         found |= self.blind(metrics)
+        if self.start:
+            found.setdefault("start.like", like_of(metrics, _metrics_of(self.start_for(table))))
         given = self.given(table)
         if self.proxies:
             found["training.inputs"] = given
@@ -210,6 +212,13 @@ def content_of(checkpoint: str) -> str:
         if path.suffix in (".json", ".safetensors"):
             digest.update(path.name.encode() + path.read_bytes())
     return f"{checkpoint} {digest.hexdigest()[:12]}"
+
+
+def _metrics_of(checkpoint: str) -> list[str]:
+    from surrogates.rlm.pretrained import read_config
+
+    metrics: list[str] = read_config(registry.checkpoint_path(checkpoint))["metrics"]
+    return metrics
 
 
 @lru_cache(maxsize=64)

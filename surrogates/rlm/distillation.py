@@ -16,6 +16,8 @@ from surrogates.gaussian_process import GaussianProcess, normal_scores
 
 #: Labels that a process takes; its cost grows with the cube of their number.
 MOST = 2048
+#: Labels that what a checkpoint expects of a new metric is worth.
+PRIOR = 16
 #: Draws after which a space is taken to be used up, for each network asked for.
 _DRAWS = 8
 
@@ -39,14 +41,19 @@ def fresh_networks(networks: Networks, count: int, *, seed: int) -> Networks:
     return Networks(networks.space, list(found))
 
 
-def pseudo_labels(read: np.ndarray, labels: pd.DataFrame, fresh: np.ndarray) -> pd.DataFrame:
+def pseudo_labels(
+    read: np.ndarray, labels: pd.DataFrame, fresh: np.ndarray, prior: np.ndarray | None = None
+) -> pd.DataFrame:
     """What the labels of fresh networks may be: one row each, the columns of ``labels``; their order counts, not unit.
+
+    A Gaussian process, and where there is a ``prior`` the mean of both: it counts as much as ``PRIOR`` labels.
 
     Args:
         read: What a pretrained model reads of ``n`` labelled networks, ``(n, m)``.
         labels: ``n`` rows; NaN where not measured. A column with fewer than two labels gets NaN.
         fresh: What it reads of ``k`` networks without labels, ``(k, m)``. Numbers that are equal for all networks are
             left out; the most recent ``MOST`` labels of a column are used.
+        prior: What the fresh networks were expected to be before the labels, ``(k, columns)``.
 
     Raises:
         UsageError: It reads the same of all networks.
@@ -54,12 +61,16 @@ def pseudo_labels(read: np.ndarray, labels: pd.DataFrame, fresh: np.ndarray) -> 
     both = np.concatenate([read, fresh])
     features = normal_scores(both[:, both.std(axis=0) > 0])
     guessed = {}
-    for name in labels:
+    for column, name in enumerate(labels):
         values = labels[name].to_numpy(dtype=float)
         known = np.flatnonzero(np.isfinite(values))[-MOST:]
         if len(known) < 2:
             guessed[str(name)] = np.full(len(fresh), np.nan)
             continue
         process = GaussianProcess.fit(features[known], values[known])
-        guessed[str(name)] = process.predict(features[len(read) :])
+        guess = process.predict(features[len(read) :])
+        if prior is not None:
+            share = PRIOR / (PRIOR + len(known))
+            guess = (1 - share) * normal_scores(guess) + share * normal_scores(prior[:, column])
+        guessed[str(name)] = guess
     return pd.DataFrame(guessed)

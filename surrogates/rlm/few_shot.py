@@ -157,7 +157,9 @@ class FineTunedRLM(RLM):
         fresh = fresh_networks(graphs, self.start.pool, seed=self.training.seed)
         if not len(fresh):
             return None
-        guessed = pseudo_labels(read, labels, found.predict(fresh).mean).dropna(axis=1, how="all")
+        seen, likes = found.predict(fresh).mean, self._likes(found.metrics, read, labels)
+        prior = seen[:, [found.metrics.index(like) for like in likes]] if likes else None
+        guessed = pseudo_labels(read, labels, seen, prior).dropna(axis=1, how="all")
         return None if guessed.empty else (fresh, guessed)
 
     def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame, *, progress: bool) -> None:

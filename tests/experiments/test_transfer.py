@@ -12,7 +12,18 @@ import pytest
 
 from experiments import fresh_graphs, pretrain, transfer
 from experiments.fresh_graphs import StreamConfig, make_shard
-from experiments.transfer import ACCURACY, DEVICES, LATENCY, TARGETS, TASKS, LabelConfig, labelled_texts, ranks_of
+from experiments.transfer import (
+    ACCURACY,
+    DEVICES,
+    LATENCY,
+    PROXIES,
+    TARGETS,
+    TASKS,
+    LabelConfig,
+    labelled_texts,
+    labels_without,
+    ranks_of,
+)
 from nasrlm.labels.tables import TableInfo, available, load_table
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
@@ -49,11 +60,14 @@ def start(tmp_path: Path) -> Path:
 def test_labels_become_ranks(info: TableInfo) -> None:
     table = load_table(info.name)
     ranks = ranks_of(table)
-    assert list(ranks) == list(TARGETS) and len(ranks) == len(table)
+    assert list(ranks) == [*TARGETS, *PROXIES] and len(ranks) == len(table)
     known = ranks.notna()
     assert known.any().any()
     assert ranks[known].min().min() > 0 and ranks[known].max().max() < 1
     for name in table.metrics:
+        if name in PROXIES:
+            both = pd.DataFrame({"value": table.frame[name], "rank": ranks[name]}).dropna()
+            assert spearman_rho(both["value"], both["rank"]) > 0.9999
         if name.startswith("zcp_") or name in ("params", "macs"):
             continue
         rows = table.frame[name].notna() & known[LATENCY if name.endswith(("_ms", "_ips")) else ACCURACY]
@@ -101,6 +115,16 @@ def test_live_parts_do_not_know_the_devices(state: Path) -> None:
     assert len(dead) == len(parts)
 
 
+def test_proxies_are_all_that_is_known_of_a_space_that_is_left_out() -> None:
+    known = pd.DataFrame({"space": ["a", "a", "b"], "text": ["x", "y", "z"]})
+    labels = known.reindex(columns=[*known, *TARGETS, *PROXIES])
+    labels[ACCURACY], labels["zcp_nwot"] = [0.1, 0.2, 0.3], [0.4, np.nan, np.nan]
+    left = labels_without(labels, "a")
+    assert left["text"].tolist() == ["x", "z"]  # y has no proxy
+    assert left[ACCURACY].isna().tolist() == [True, False] and left["zcp_nwot"].tolist()[0] == 0.4
+    assert labels[ACCURACY].notna().all()  # the next space left out starts from all again
+
+
 @needs_tables
 def test_a_space_that_is_left_out_is_left_out(
     state: Path, start: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -130,7 +154,10 @@ def test_a_space_that_is_left_out_is_left_out(
     predicted = after.predict(labels["text"].tolist()[:3], [ACCURACY]).mean
     assert np.isfinite(predicted).all() and (predicted > 0).all() and (predicted < 1).all()
     text = (folder / "README.md").read_text()
-    assert "never saw a label of a network of **nasbench_macro**" in text and "24 labelled networks of fbnet" in text
+    assert (
+        "never saw a label of a network of **nasbench_macro**" in text
+        and "24 texts of labelled networks of fbnet" in text
+    )
 
     transfer.main()  # what is there stays
     assert "is there already" in capsys.readouterr().out

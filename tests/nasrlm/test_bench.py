@@ -21,6 +21,7 @@ from nasrlm.bench.ceiling import noise_ceiling
 from nasrlm.bench.inputs import graphs, labels_print, open_table, table_of
 from nasrlm.bench.methods import Method, configure, find
 from nasrlm.bench.pages import write_results
+from nasrlm.bench.pretrained import like_of
 from nasrlm.bench.protocol import Protocol, Task, draw, joint_groups
 from nasrlm.bench.runs import plan, run_tasks
 from nasrlm.bench.store import Predictions, Store
@@ -334,6 +335,21 @@ def test_only_what_dead_operations_touch_sees_them(name: str, own_file: Path) ->
     asked = (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"), ("params",))
     read = [find(name).create(table, metrics, 16, 3).reading.dead for metrics in asked]  # type: ignore[attr-defined]
     assert read == ["drop", "keep", "keep", "keep"]
+
+
+def test_a_new_metric_is_like_what_its_name_says() -> None:
+    known = ["log_macs", "accuracy", "latency"]
+    likes = {
+        ("cifar10_test",): "accuracy",
+        ("cifar10_test", "jigsaw_test"): "accuracy",
+        ("pixel3_latency_ms",): "latency",
+        ("eyeriss_energy_mj",): "best",
+        ("a100_throughput_ips",): "best",
+        ("params",): "best",
+        ("cifar10_test", "pixel3_latency_ms"): "best",
+    }
+    assert {metrics: like_of(metrics, known) for metrics in likes} == likes
+    assert like_of(["cifar10_test"], ["log_macs"]) == "best"  # a checkpoint that knows no label
 
 
 def test_texts_are_those_that_the_method_learns_from(own_file: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 import search_spaces
 from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_steps
+from nasrlm.metrics import spearman_rho
 from search_spaces.errors import TrainingError, UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
@@ -120,6 +121,19 @@ def test_what_a_pool_asks_for(start: Path) -> None:
     with pytest.raises(TrainingError):
         rlm.fit(few, labels)
     assert rlm.training.learning_rate == QUICK.learning_rate  # a failed pool leaves the settings as they were
+
+
+def test_what_was_expected_counts_less_the_more_labels_there_are() -> None:
+    """With few labels of pure noise the prior decides the order; many labels of the truth outweigh a wrong one."""
+    rng = np.random.default_rng(0)
+    read, fresh = rng.normal(size=(256, 3)), rng.normal(size=(400, 3))
+    truth, wrong = fresh[:, 0], fresh[:, 1]
+    for count, prior, target in (4, truth, truth), (256, wrong, truth):
+        labels = pd.DataFrame({"toy_test": read[:count, 0] if count > 4 else rng.normal(size=count)})
+        guessed = pseudo_labels(read[:count], labels, fresh, prior[:, None])["toy_test"]
+        assert spearman_rho(guessed, target) > 0.8
+    alone = pseudo_labels(read, labels, fresh)["toy_test"]
+    assert spearman_rho(alone, truth) > spearman_rho(guessed, truth) > spearman_rho(alone, wrong)
 
 
 def test_a_small_space_is_used_up() -> None:
