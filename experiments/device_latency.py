@@ -26,7 +26,7 @@ import pandas as pd
 from experiments.record import RESULTS, command_of, read_rows, write_csv
 from nasrlm.bench.inputs import networks
 from nasrlm.bench.methods import configure, content_of
-from nasrlm.bench.pretrained import FINETUNING, FREE, finetuning_steps
+from nasrlm.bench.pretrained import FINETUNING, FREE, finetuning_sizes
 from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.summary import Interval
 from nasrlm.labels.tables import LabelTable, load_table
@@ -155,7 +155,7 @@ def judged(
 def learn_others(table: LabelTable, rows: np.ndarray, columns: Sequence[str], steps: int, seed: int) -> RLM:
     """``rlm-free``, gone on with the latencies of all devices in ``columns``."""
     surrogate = FineTunedRLM(StartConfig(FREE))
-    sized = finetuning_steps(len(rows), {len(rows): steps})
+    sized = finetuning_sizes(len(rows), {len(rows): steps})
     configure(surrogate, {**FINETUNING, **sized, "start.pool": 0}, seed=seed)
     labels = table.frame[list(columns)].iloc[rows].reset_index(drop=True)
     return surrogate.fit(networks(table, rows), labels, progress=True)
@@ -164,7 +164,7 @@ def learn_others(table: LabelTable, rows: np.ndarray, columns: Sequence[str], st
 def adapt(folder: Path, seed: int) -> FineTunedRLM:
     """What goes on from the model in ``folder`` with ten labels, by the benchmark's recipe."""
     surrogate = FineTunedRLM(StartConfig(str(folder)))
-    configure(surrogate, {**FINETUNING, **finetuning_steps(LABELS)}, seed=seed)
+    configure(surrogate, {**FINETUNING, **finetuning_sizes(LABELS)}, seed=seed)
     return surrogate
 
 

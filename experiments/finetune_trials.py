@@ -26,7 +26,7 @@ import pandas as pd
 from experiments.record import RESULTS, command_of, read_rows, write_csv
 from nasrlm.bench.inputs import graphs, networks, table_of
 from nasrlm.bench.methods import Method, find
-from nasrlm.bench.pretrained import FINETUNING, STEPS, finetuning_steps
+from nasrlm.bench.pretrained import FINETUNING, STEPS, finetuning_sizes
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
 from nasrlm.metrics import kendall_tau
@@ -137,7 +137,9 @@ def method_of(trial: Trial) -> tuple[Method, dict[str, object]]:
         find("rlm_pretrained"),
         start=trial.checkpoint,
         settings=settings,
-        sized=lambda size: finetuning_steps(size, steps),
+        sized=lambda size: {
+            name: value for name, value in finetuning_sizes(size, steps).items() if name not in changed
+        },
     )
     return method, changed
 

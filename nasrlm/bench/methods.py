@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_steps, like_of, saw_labels_of
+from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_sizes, like_of, saw_labels_of
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
@@ -183,9 +183,9 @@ METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 #: Not part of the grids: the language model going on from free targets, and with one fit for all metrics.
 EXTRA: dict[str, Method] = {
     "rlm_pretrained": Method(
-        "rlm_pretrained", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=START, quality=LIVE
+        "rlm_pretrained", "rlm", FINETUNING, reads="texts", sized=finetuning_sizes, start=START, quality=LIVE
     ),
-    "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_steps, start=FREE, quality=LIVE),
+    "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_sizes, start=FREE, quality=LIVE),
     "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps, quality=LIVE),
 }
 

@@ -13,7 +13,6 @@ from nasrlm.labels.names import metric
 START, FREE = "rlm-small", "rlm-free"
 #: Settings for any number of labels.
 FINETUNING: Mapping[str, object] = {
-    "start.pool": 0,
     "start.dropout": 0.1,
     "start.freeze": (),
     "training.learning_rate": 5e-4,
@@ -26,6 +25,8 @@ FINETUNING: Mapping[str, object] = {
     "training.threads": 1,
     "decoding.readings": 1,
 }
+#: Fresh networks to learn pseudo-labels of, where there are fewer labels than ``FEW``.
+POOL, FEW = 2048, 64
 #: Optimisation steps by number of labels, interpolated in its logarithm.
 STEPS: Mapping[int, int] = {16: 40, 128: 150, 512: 1200}
 
@@ -46,9 +47,13 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str:
     return like if like in known else "best"
 
 
-def finetuning_steps(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
-    """Epochs and batch size that make the steps for ``size`` labels."""
+def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
+    """What depends on the number of labels: epochs and batch size that make the steps, and pseudo-labels."""
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
     per_epoch = -(-size // batch)
-    return {"training.batch_size": batch, "training.epochs": max(1, round(count / per_epoch))}
+    return {
+        "training.batch_size": batch,
+        "training.epochs": max(1, round(count / per_epoch)),
+        "start.pool": POOL if size < FEW else 0,
+    }

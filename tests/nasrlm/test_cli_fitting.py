@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import search_spaces
-from nasrlm.bench.pretrained import FINETUNING, finetuning_steps
+from nasrlm.bench.pretrained import FINETUNING, finetuning_sizes
 from nasrlm.cli import main
 from search_spaces.analysis import count_macs, count_parameters
 from surrogates.free_targets import free_targets
@@ -91,7 +91,7 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     assert tuned.metrics == ("params",)  # what it was pretrained on is forgotten
     assert (tuned.training.epochs, tuned.training.seed) == (2, 3)  # as asked
     assert tuned.training.learning_rate == FINETUNING["training.learning_rate"]  # as the recipe has it
-    assert tuned.training.batch_size == finetuning_steps(20)["training.batch_size"]
+    assert tuned.training.batch_size == finetuning_sizes(20)["training.batch_size"]
     kept, now = start.network.state_dict(), tuned.network.state_dict()
     assert all(torch.equal(kept[name], now[name]) for name in kept if name.startswith("encoder."))
     assert not torch.equal(kept["output.weight"], now["output.weight"])

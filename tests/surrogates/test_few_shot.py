@@ -13,7 +13,7 @@ import torch
 
 import search_spaces
 from nasrlm.bench.methods import find
-from nasrlm.bench.pretrained import STEPS, finetuning_steps
+from nasrlm.bench.pretrained import STEPS, finetuning_sizes
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import TrainingError, UnknownNameError, UsageError
 from search_spaces.networks import Networks
@@ -201,7 +201,7 @@ def test_a_mixture_weighs_readings_equally() -> None:
 
 def test_the_method_of_the_benchmark_takes_its_steps() -> None:
     for size, steps in STEPS.items():
-        chosen = finetuning_steps(size)
+        chosen = finetuning_sizes(size)
         batch, epochs = chosen["training.batch_size"], chosen["training.epochs"]
         assert isinstance(batch, int) and isinstance(epochs, int)
         assert abs(epochs * -(-size // batch) - steps) <= -(-size // batch)
