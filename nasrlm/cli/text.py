@@ -16,6 +16,9 @@ def text(
     checkpoint: Annotated[
         str, typer.Option(help="Checkpoint (folder or shipped name) whose tokenizer counts the tokens.")
     ] = DEFAULT_CHECKPOINT,
+    live: Annotated[
+        bool, typer.Option("--live", help="Leave out what the result does not depend on, as for accuracy.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what the model reads of an ONNX file.
@@ -29,7 +32,7 @@ def text(
     from surrogates.text import linearize
     from surrogates.text.tokenizer import Tokenizer
 
-    content = linearize(load_onnx(file))
+    content = linearize(load_onnx(file), live=live)
     tokenizer = Tokenizer.load(checkpoint_path(checkpoint) / "tokenizer.json")
     count = len(tokenizer.encode([content])[0].ids)
     if as_json:

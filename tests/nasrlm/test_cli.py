@@ -164,6 +164,8 @@ def test_text_is_what_the_tokenizer_counts(tmp_path: Path, printed: Printed) -> 
     assert captured.err.startswith(f"{len(tokenizer.tokens(linearize(model)))} tokens")
     assert main([*command, "--json"]) == 0
     assert printed.json()["text"] == linearize(model)  # type: ignore[index]
+    assert main([*command, "--live", "--json"]) == 0
+    assert printed.json()["text"] == linearize(model, live=True) != linearize(model)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("options", [[], ["--flat"], ["--weights"], ["--flat", "--weights"]])
