@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ import torch
 from typer.testing import CliRunner
 
 import search_spaces
-from experiments.fresh_graphs import StreamConfig, is_held_out, learn_ranks, make_shard, read_shard
+from experiments.fresh_graphs import GraphStream, StreamConfig, is_held_out, learn_ranks, make_shard, read_shard
 from experiments.pretrain import judge
 from nasrlm.cli.app import app
 from search_spaces.errors import UsageError
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM
 from surrogates.text import linearize, parse
+from surrogates.text.tokenizer import Tokenizer
 from tests.surrogates.signature import signature
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +132,19 @@ def test_kept_shards_are_read_back(tmp_path: Path) -> None:
     changed = shard.assign(live_depth=7.0)
     changed.to_parquet(path)
     pd.testing.assert_frame_equal(read_shard(SMALL, tmp_path, 1), changed)
+
+
+def test_a_further_pass_reads_nothing_again(tmp_path: Path) -> None:
+    ranks = learn_ranks(SMALL, tmp_path, 2)
+    Tokenizer.train(read_shard(SMALL, tmp_path, 0)["text"].tolist(), vocabulary=300).save(tmp_path / "tokenizer.json")
+    made = partial(GraphStream, SMALL, tmp_path, ranks=ranks, tokenizer=tmp_path / "tokenizer.json", context=512)
+    with made(count=2, workers=0) as stream:
+        first = [stream(0), stream(1)]
+        for path in tmp_path.glob("*.parquet"):
+            path.unlink()
+        assert stream(2) is first[0] and stream(3) is first[1]
+        assert not list(tmp_path.glob("*.parquet"))
+    assert len(first[0].graphs) == len(first[0].targets) == SMALL.shard == 2 * SMALL.networks
 
 
 def test_settings_are_checked() -> None:

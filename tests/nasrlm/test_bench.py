@@ -285,11 +285,13 @@ def test_a_lead_must_hold_on_networks_and_on_labels(protocol: Protocol, tmp_path
         for name, tau in taus.items():
             own = tau + noise + rng.normal(0, 0.005, 200)
             record = {"space": "s", "table": "mine", "metric": "board_latency_ms", "method": name, "n_labels": 8,
-                      "seed": seed, "kendall_tau": tau, "spearman_rho": tau, "train_seconds": 1.0,
-                      "train_cpu_seconds": 1.0, "queries_per_second": 1.0, "settings": {}}  # fmt: skip
+                      "seed": seed, "kendall_tau": tau, "spearman_rho": tau, "train_seconds": [1, 2, 3, 9, 9][seed],
+                      "train_cpu_seconds": 1.0, "queries_per_second": 1.0, "settings": {},
+                      "machine": "usual" if seed < 3 else "fast"}  # fmt: skip
             store.write(Task(wide, wide.metrics, name, 8, seed), wide.metrics[0], record, Predictions(own, own))
     found = summarise(store.runs(wide), [wide], store).set_index("method")
     assert found["rank"].to_dict() == {"best": "best", "twin": "tied", "worse": "", "unlucky": "tied"}
+    assert found["train_seconds"].eq(2).all()  # seconds of two machines do not mix
     assert found.loc["worse", "behind"] == pytest.approx(0.1)
     assert found.loc["worse", "behind_low"] < 0.1 < found.loc["worse", "behind_high"]
     assert found.loc["unlucky", "behind_low"] > 0 and found.loc["unlucky", "behind_half"] > 0.04
