@@ -109,10 +109,8 @@ def run(protocol: Protocol, metric: str, name: str, folds: int, size: int, seed:
     begin = time.process_time()
     surrogate.fit(networks(table, rows.train), labels)
     seconds = time.process_time() - begin
-    test, truth = (
-        graphs(table, method, (metric,), rows.test, FOLDER),
-        table.frame[metric].to_numpy(dtype=float)[rows.test],
-    )
+    test = graphs(table, method, [metric], rows.test, FOLDER)
+    truth = table.frame[metric].to_numpy(dtype=float)[rows.test]
     calibrated, spread = surrogate.predict(test), surrogate.spreads[0]
     surrogate.spreads = (1.0,)
     return {

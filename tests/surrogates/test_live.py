@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,8 +14,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import search_spaces
+from search_spaces.errors import UsageError
+from search_spaces.networks import Networks
 from search_spaces.torch_module import to_torch
 from surrogates.free_targets import free_targets
+from surrogates.rlm import RLM, ModelConfig, ReadingConfig, TrainingConfig
 from surrogates.text import linearize, parse
 from surrogates.text.linearize import in_other_orders
 from tests.surrogates.signature import signature
@@ -127,6 +133,31 @@ def test_channels_of_zeros_stay_and_unread_inputs_go() -> None:
     assert text.split("\n")[:2] == ["def", "Relu"]
     left = ["in 4x8x8", "Tanh", "Exp <2", "F1*2 <2", "Mul(~,=0f) <2", "Concat axis=1 <2 1"]
     assert text.split("\n")[2:] == left
+
+
+def test_a_model_that_drops_what_is_dead_cannot_tell_twins_apart(tmp_path: Path) -> None:
+    """Nor after it was saved; one that keeps it can."""
+    space, rng = search_spaces.get("nasbench201"), np.random.default_rng(2)
+    learn = Networks(space, [space.sample(rng) for _ in range(24)])
+    labels = pd.DataFrame({"score": rng.normal(size=len(learn))})
+    cells = (
+        "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+        "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+    )
+    twins = Networks(space, [space.parse(cell) for cell in cells])
+    model = ModelConfig(width=16, encoder_layers=1, decoder_layers=1, feed_forward=16, heads=("producers", "all"))
+    spread = {}
+    for dead in "drop", "keep":
+        rlm = RLM(model, TrainingConfig(epochs=2, batch_size=8, threads=1), reading=ReadingConfig(dead=dead))
+        rlm.fit(learn, labels).save_pretrained(tmp_path / dead)
+        loaded = RLM.from_pretrained(tmp_path / dead)
+        assert loaded.reading == rlm.reading
+        found = loaded.predict(twins).mean[:, 0]
+        np.testing.assert_array_equal(found, rlm.predict(twins).mean[:, 0])
+        spread[dead] = float(np.ptp(found))
+    assert spread["drop"] == 0 < spread["keep"]
+    with pytest.raises(UsageError, match="unknown treatment 'burn' of dead operations; choose from: keep, drop"):
+        ReadingConfig(dead="burn")
 
 
 @settings(max_examples=150)
