@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from search_spaces.errors import UsageError
 
-#: Name of the compact encoder, which reads the wiring.
-WIRED = "wired"
+#: Names of the compact encoders, which read the wiring: with a vector a token, and with a vector a line.
+WIRED, LINES = "wired", "lines"
 #: What a head of the compact encoder may look at, besides its own line.
 MASKS = ("producers", "consumers", "ancestors", "descendants", "all")
 #: Number formats of the training arithmetic.
@@ -23,19 +23,19 @@ class ModelConfig:
     """Shape of the encoder-decoder.
 
     Attributes:
-        width: Hidden size of the decoder and of the wired encoder.
-        encoder_layers: Depth of the wired encoder.
+        width: Hidden size of the decoder and of a compact encoder.
+        encoder_layers: Depth of a compact encoder.
         decoder_layers: Decoder depth.
-        heads: What each head of the wired encoder may look at, out of ``MASKS``; the decoder has as many heads;
+        heads: What each head of a compact encoder may look at, out of ``MASKS``; the decoder has as many heads;
             ``width`` must be a multiple of twice their number.
-        flow: Besides attending, tokens of the wired encoder add up what their line reads and what reads it: attention
+        flow: Besides attending, tokens or lines of a compact encoder add up what their line reads and what reads it: attention
             takes means, and cannot count.
         mean_heads: Heads of the decoder that take the mean of all tokens of the graph, whatever they say: with few
             labels it is not worth learning where to look.
         feed_forward: Size of the hidden layer in each block.
         context: Longest text in tokens; longer ones raise.
         dropout: Dropout rate in training.
-        encoder: ``wired``, or the hub name or local path of a T5Gemma or T5Gemma2 checkpoint (see docs/encoders.md).
+        encoder: ``wired``, ``lines``, or the hub name or local path of a T5Gemma or T5Gemma2 checkpoint (see docs/encoders.md).
         freeze_encoder: Leave a pretrained encoder as it is.
         encoder_rate: Learning rate of a pretrained encoder that is not frozen, as a share of the learning rate.
     """
@@ -54,7 +54,7 @@ class ModelConfig:
     encoder_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.freeze_encoder and self.encoder == WIRED:
+        if self.freeze_encoder and self.encoder in (WIRED, LINES):
             raise UsageError("freeze_encoder needs a pretrained encoder; name one in ModelConfig.encoder")
         for head in self.heads:
             if head not in MASKS:

@@ -1,8 +1,9 @@
 """The seam where an encoder is plugged in: how texts become its inputs, and its inputs become states.
 
 A ``Reader`` goes with an ``Encoder``: the reader owns the tokenizer, makes inputs of texts, builds the encoder and
-stores what both need beside the weights; the encoder is the torch module. Two pairs exist: the compact one that reads
-the wiring (``surrogates.rlm.wired``) and any T5Gemma encoder (``surrogates.rlm.transformers_encoder``). The decoder,
+stores what both need beside the weights; the encoder is the torch module. Three pairs exist: two compact ones that read
+the wiring, by tokens (``surrogates.rlm.wired``) or by lines (``surrogates.rlm.lines``), and any T5Gemma encoder
+(``surrogates.rlm.transformers_encoder``). The decoder,
 the digits and the metrics know neither.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor, nn
 
 from search_spaces.errors import InvalidGraphError
-from surrogates.rlm.config import WIRED, ModelConfig
+from surrogates.rlm.config import LINES, WIRED, ModelConfig
 from surrogates.rlm.inputs import EncodedText
 
 
@@ -101,11 +102,13 @@ class Reader(ABC):
 
 
 def reader_for(config: ModelConfig) -> type[Reader]:
-    """The reader that ``config.encoder`` names: the wired one, else that of transformers checkpoints."""
+    """The reader that ``config.encoder`` names: one of ours, else that of transformers checkpoints."""
+    from surrogates.rlm.lines import LineReader
     from surrogates.rlm.transformers_encoder import TransformersReader
     from surrogates.rlm.wired import WiredReader
 
-    return WiredReader if config.encoder == WIRED else TransformersReader
+    own: dict[str, type[Reader]] = {WIRED: WiredReader, LINES: LineReader}
+    return own.get(config.encoder, TransformersReader)
 
 
 def check_length(tokens: int, context: int) -> None:

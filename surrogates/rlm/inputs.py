@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +26,9 @@ class TextBatch(Protocol):
 
 
 class EncodedText(Protocol):
-    """One text, ready for batching with others of its class."""
+    """One text, ready for batching with others of its class; iterating gives all of its parts."""
+
+    def __iter__(self) -> Iterator[Any]: ...
 
     @property
     def ids(self) -> np.ndarray:

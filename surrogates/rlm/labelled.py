@@ -79,7 +79,8 @@ class LabelledGraphs:
         digest = hashlib.sha256(repr((self.metrics, self.weights, self.labels.shape)).encode())
         digest.update(np.ascontiguousarray(self.labels, dtype=np.float64).tobytes())
         for graph in chain(self.graphs, *self.orders):
-            digest.update(graph.ids.tobytes() + b"|")
+            for part in graph:
+                digest.update(np.ascontiguousarray(part).tobytes() + b"|")
         return digest.hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -72,6 +72,22 @@ class WiredReader(Reader):
         return WiredEncoder(config, len(self._tokenizer))
 
 
+class Wired(Protocol):
+    """Batches with wires: which of ``n`` parts of a text are there, and which a part may see."""
+
+    @property
+    def present(self) -> Tensor:
+        """Bool ``(b, n)``, false at padding."""
+
+    @property
+    def producers(self) -> Tensor:
+        """Bool ``(b, n, n)``, what a part reads, and itself."""
+
+    @property
+    def ancestors(self) -> Tensor:
+        """Bool ``(b, n, n)``, its transitive closure."""
+
+
 class Wires(NamedTuple):
     """Weights of sums over tokens, ``(b, t, t)``; the tokens of a line share a weight of 1.
 
@@ -127,6 +143,11 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(config.width, config.feed_forward, config.dropout)
         self.dropout = Dropout(config.dropout)
 
+    def last_matrices(self) -> list[Tensor]:
+        """The matrices whose products are added to what comes in."""
+        last = [self.projection, self.feed_forward[3], *([self.flow.projection] if self.flow is not None else [])]
+        return [layer.get_parameter("weight") for layer in last]
+
     def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor], wires: Wires | None) -> Tensor:
         """One layer.
 
@@ -163,7 +184,7 @@ class WiredEncoder(Encoder):
 
     def forward(self, batch: GraphBatch) -> States:
         """See ``Encoder``."""
-        mask = short_attention.prepared(self._mask(batch), training=self.training)
+        mask = short_attention.prepared(head_masks(batch, self.config), training=self.training)
         rotation = rotary(batch.ids.shape[1], self.config.width // len(self.config.heads), batch.ids.device)
         wires = Wires.of(batch) if self.config.flow else None
         x = self.dropout(self.embedding(batch.ids))
@@ -171,15 +192,17 @@ class WiredEncoder(Encoder):
             x = layer(x, mask, rotation, wires)
         return States(self.norm(x), batch.present)
 
-    def _mask(self, batch: GraphBatch) -> Tensor:
-        everything = batch.present[:, None, :].expand_as(batch.producers)
-        kinds = {
-            "producers": batch.producers,
-            "consumers": batch.producers.transpose(1, 2),
-            "ancestors": batch.ancestors,
-            "descendants": batch.ancestors.transpose(1, 2),
-            "all": everything,
-        }
-        mask = torch.stack([kinds[head] for head in self.config.heads], dim=1)
-        padding_rows = ~batch.present[:, None, :, None]  # a row that may look nowhere would turn into NaN
-        return mask | padding_rows
+
+def head_masks(batch: Wired, config: ModelConfig) -> Tensor:
+    """What each head of ``config`` may look at, bool ``(b, heads, n, n)``."""
+    everything = batch.present[:, None, :].expand_as(batch.producers)
+    kinds = {
+        "producers": batch.producers,
+        "consumers": batch.producers.transpose(1, 2),
+        "ancestors": batch.ancestors,
+        "descendants": batch.ancestors.transpose(1, 2),
+        "all": everything,
+    }
+    mask = torch.stack([kinds[head] for head in config.heads], dim=1)
+    padding_rows = ~batch.present[:, None, :, None]  # a row that may look nowhere would turn into NaN
+    return mask | padding_rows

@@ -34,9 +34,47 @@ class Named(NamedTuple):
     tensor: Tensor
 
 
-class _Function(NamedTuple):
+class Slots(Iterator[str]):
+    """Slots of a call, in order; those left out at the end hold their defaults.
+
+    Attributes:
+        left: Those that are not taken yet.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.left = tuple(text.split(";")) if text else ()
+
+    def __next__(self) -> str:
+        first, self.left = (self.left[0], self.left[1:]) if self.left else ("", ())
+        return first
+
+
+class Body(NamedTuple):
+    """Lines of a function or of the main graph.
+
+    Attributes:
+        inputs: Number of inputs.
+        first: Number of the first line in the text.
+        lines: The lines, without headers.
+    """
+
     inputs: int
+    first: int
     lines: list[str]
+
+
+class Sections(NamedTuple):
+    """A text in its parts.
+
+    Attributes:
+        functions: In order.
+        headers: Lines that name the inputs of the main graph.
+        main: The main graph.
+    """
+
+    functions: list[Body]
+    headers: list[str]
+    main: Body
 
 
 def parse(text: str) -> onnx.ModelProto:
@@ -48,39 +86,64 @@ def parse(text: str) -> onnx.ModelProto:
     Raises:
         InvalidGraphError: A line that cannot be read; the message quotes it.
     """
-    functions: list[_Function] = []
-    main: list[str] = []
-    for line in text.split("\n"):
+    return GraphReader(sections(text)).read()
+
+
+def sections(text: str) -> Sections:
+    """Functions, headers and main graph of ``text``.
+
+    Raises:
+        InvalidGraphError: It does not start with a header, or has no main graph.
+    """
+    functions: list[Body] = []
+    headers: list[str] = []
+    main: Body | None = None
+    for number, line in enumerate(text.split("\n"), start=1):
         if line == "def" or line.startswith("def "):
-            functions.append(_Function(int(line[4:] or 1), []))
-        elif main or line == "in" or line.startswith("in "):
-            main.append(line)
+            functions.append(Body(int(line[4:] or 1), number, []))
+        elif line == "in" or line.startswith("in "):
+            headers.append(line)
+            main = Body(len(headers), number, [])
+        elif main is not None:
+            main.lines.append(line)
         elif functions:
             functions[-1].lines.append(line)
         else:
             raise InvalidGraphError(f"a text starts with 'def' or 'in', not {line!r}")
-    if not main:
+    if main is None:
         raise InvalidGraphError("the text has no main graph: no line starts with 'in'")
-    return _GraphReader(functions).read(main)
+    return Sections(functions, headers, main)
 
 
-class _GraphReader:
-    def __init__(self, functions: Sequence[_Function]) -> None:
-        self.functions = functions
+class GraphReader:
+    """Reads a text line by line, in the order in which the network runs them.
+
+    Args:
+        text: What to read.
+    """
+
+    def __init__(self, text: Sections) -> None:
+        self.text = text
         self.nodes: list[onnx.NodeProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.weights: list[onnx.ValueInfoProto] = []
 
-    def read(self, main: list[str]) -> onnx.ModelProto:
-        headers = [line for line in main if line == "in" or line.startswith("in ")]
-        inputs = [self._input(line) for line in headers]
-        outputs = self._body(main[len(headers) :], inputs, None)
+    def read(self) -> onnx.ModelProto:
+        """The whole text as a flat model."""
+        return self.model(self.run())
+
+    def run(self) -> list[Named]:
+        """Go through all lines; what the main graph returns."""
+        return self._body(self.text.main, [self._input(line) for line in self.text.headers], None)
+
+    def model(self, outputs: Sequence[Named]) -> onnx.ModelProto:
+        """What has been read so far as a model with these ``outputs``."""
         graph = helper.make_graph(
             self.nodes,
             "parsed",
             [*self.inputs, *self.weights],
-            [helper.make_tensor_value_info(o.name, o.tensor.elem_type, o.tensor.shape) for o in outputs],
+            [helper.make_tensor_value_info(o.name, o.tensor.elem_type, o.tensor.shape) for o in outputs if o.name],
             self.constants,
         )
         model = helper.make_model(graph, opset_imports=_opsets(self.nodes), ir_version=IR_VERSION)
@@ -90,31 +153,36 @@ class _GraphReader:
     def _input(self, line: str) -> Named:
         words = line.split(" ")[1:]
         elem_type = int(words.pop(0)[1:]) if words and words[0].startswith("t") else TensorProto.FLOAT
-        name = "input" if not self.inputs else f"input_{len(self.inputs) + 1}"
         shape: tuple[int | str | None, ...] | None = None
         if words:
             text = words[0]
             dims = [None if dim == "?" else int(dim) for dim in text.lstrip("*").split("x") if dim]
             shape = tuple(dims) if text.startswith("*") else (BATCH, *dims)
-        self.inputs.append(helper.make_tensor_value_info(name, elem_type, shape))
-        return Named(name, Tensor(elem_type, shape))
+        return self.data_input(Tensor(elem_type, shape))
 
-    def _body(self, lines: list[str], inputs: list[Named], slots: Iterator[str] | None) -> list[Named]:
+    def data_input(self, tensor: Tensor) -> Named:
+        """A new input of the graph."""
+        name = "input" if not self.inputs else f"input_{len(self.inputs) + 1}"
+        self.inputs.append(helper.make_tensor_value_info(name, tensor.elem_type, tensor.shape))
+        return Named(name, tensor)
+
+    def _body(self, body: Body, inputs: list[Named], slots: Slots | None) -> list[Named]:
         """Values that a body returns; ``slots`` fill those of a function, in the main graph they stand in the lines."""
         values: list[list[Named]] = [[value] for value in inputs]
-        for line in lines:
+        for number, line in enumerate(body.lines, start=body.first):
             match = _LINE.fullmatch(line)
             assert match is not None
             text = match["references"]
             sources = [self._value(values, word, line) for word in (["1"] if text is None else text.split())]
             if line.startswith("out "):
                 return sources
-            call = _CALL.fullmatch(match["body"])
-            if call is not None:
-                values.append(self._call(call, sources, slots, line))
-            else:
-                values.append(self._chain(match["body"], sources, slots))
+            values.append(self._line(number, match["body"], sources, slots))
         return values[-1][:1]
+
+    def _line(self, number: int, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
+        """What line ``number`` writes; ``text`` is the line without references and mark."""
+        call = _CALL.fullmatch(text)
+        return self.chain(text, sources, slots) if call is None else self._call(call, sources, slots)
 
     @staticmethod
     def _value(values: list[list[Named]], word: str, line: str) -> Named:
@@ -126,24 +194,31 @@ class _GraphReader:
         except IndexError:
             raise InvalidGraphError(f"{line!r} reads {word!r}, where nothing is") from None
 
-    def _call(self, call: re.Match[str], sources: list[Named], slots: Iterator[str] | None, line: str) -> list[Named]:
-        number = int(call["number"])
-        if not 1 <= number <= len(self.functions):
-            raise InvalidGraphError(f"{line!r} calls a function that is not defined; there are {len(self.functions)}")
-        function = self.functions[number - 1]
+    def _call(self, call: re.Match[str], sources: list[Named], slots: Slots | None) -> list[Named]:
+        number, functions = int(call["number"]), self.text.functions
+        if not 1 <= number <= len(functions):
+            raise InvalidGraphError(f"{call[0]!r} calls a function that is not defined; there are {len(functions)}")
+        function = functions[number - 1]
         if len(sources) != function.inputs:
-            raise InvalidGraphError(f"{line!r} gives {len(sources)} inputs; F{number} takes {function.inputs}")
+            raise InvalidGraphError(f"{call[0]!r} gives {len(sources)} inputs; F{number} takes {function.inputs}")
         for _ in range(int(call["times"] or 1)):
-            own = _padded((call["slots"] or "").split(";")) if slots is None else slots
-            sources = self._body(function.lines, sources, own)
+            own = Slots(call["slots"] or "") if slots is None else slots
+            sources = self._body(function, sources, own)
         return sources
 
-    def _chain(self, text: str, sources: list[Named], slots: Iterator[str] | None) -> list[Named]:
+    def chain(self, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
+        """What a line of operators writes.
+
+        Args:
+            text: Operators joined by ``|``.
+            sources: What the first of them reads.
+            slots: See ``_body``.
+        """
         for operator in _PIPE.split(text):
             sources = self._operator(operator, sources, slots)
         return sources
 
-    def _operator(self, text: str, sources: list[Named], slots: Iterator[str] | None) -> list[Named]:
+    def _operator(self, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
         match = _OPERATOR.fullmatch(text)
         assert match is not None
         words = _SPACE.split(match["words"])
@@ -208,9 +283,7 @@ class _GraphReader:
             weights.append(self._weight((size,), elem_type))
         return weights
 
-    def _operands(
-        self, op_type: str, text: str, sources: list[Named], slots: Iterator[str] | None
-    ) -> list[Named | None]:
+    def _operands(self, op_type: str, text: str, sources: list[Named], slots: Slots | None) -> list[Named | None]:
         operands: list[Named | None] = []
         computed = iter(sources)
         signs = text.split(",")
@@ -247,13 +320,6 @@ class _GraphReader:
         tensor.name = f"c{len(self.constants)}"
         self.constants.append(tensor)
         return Named(tensor.name, constant(tensor, exact=True))
-
-
-def _padded(slots: list[str]) -> Iterator[str]:
-    """Slots of a call; those left out at the end hold their defaults."""
-    yield from slots
-    while True:
-        yield ""
 
 
 def _dims(text: str) -> tuple[int, ...]:

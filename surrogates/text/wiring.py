@@ -10,7 +10,7 @@ import numpy as np
 from search_spaces.errors import InvalidGraphError
 
 _REFERENCES = re.compile(r" <([\d. ]*)(?: @\S+)?$")
-_CALL = re.compile(r"F(\d+)(?=[*:\s]|$)")
+_CALL = re.compile(r"F(\d+)(?:\*(\d+))?(?=[:\s]|$)")
 #: Lines that begin by bringing others together; an activation may follow.
 _MERGE = re.compile(r"(Add|Sum|Concat)\b")
 
@@ -61,6 +61,37 @@ def wiring(text: str) -> Wiring:
                 raise InvalidGraphError(f"line {i} calls F{number}, but only {len(results)} functions are defined")
             producers[i, results[number - 1]] = True
     return Wiring(producers, _closure(producers), _through(producers, [bool(_MERGE.match(line)) for line in lines]))
+
+
+def bodies(text: str) -> np.ndarray:
+    """How often the call in a line runs each line of the functions, those called inside included.
+
+    Returns:
+        Float32 ``(lines, lines)``; the rows of lines that call nothing are zero.
+
+    Raises:
+        InvalidGraphError: A call of a function that is not defined.
+    """
+    lines = text.split("\n")
+    runs = np.zeros((len(lines), len(lines)), dtype=np.float32)
+    spans: list[slice] = []
+    inside = False
+    for i, line in enumerate(lines):
+        kind = line.split(" ", 1)[0]
+        if kind in ("def", "in"):
+            inside = kind == "def"
+            if inside:
+                spans.append(slice(i + 1, i + 1))
+            continue
+        if inside:
+            spans[-1] = slice(spans[-1].start, i + 1)
+        if (call := _CALL.match(line)) is not None:
+            if not 1 <= int(call[1]) <= len(spans) - inside:
+                raise InvalidGraphError(f"line {i} calls F{call[1]}, but only {len(spans) - inside} functions are defined")
+            span, times = spans[int(call[1]) - 1], int(call[2] or 1)
+            runs[i, span] += times
+            runs[i] += times * runs[span].sum(axis=0)
+    return runs
 
 
 def _read(line: str, i: int, header: int, inputs: int, first: int) -> list[int]:

@@ -1,0 +1,238 @@
+"""The encoder that reads a text line by line, and its reader: one vector a line instead of one a token.
+
+A line begins as the sum of its words and of what it writes and costs (``surrogates.text.costs``), all worked out from
+the text. A call begins as the words of what it calls, so that a block reads alike whether it is written once as a
+function or where it stands. Layers as those of the wired encoder then carry vectors along the wires, without positions:
+where a line stands says nothing that its wires do not. A network of 250 tokens has some 30 lines, so this is fast, and
+with few labels it learns better than tokens do: there is less to learn by heart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from search_spaces.errors import CheckpointError, UsageError
+from surrogates.rlm import short_attention
+from surrogates.rlm.attention import Dropout, rotary
+from surrogates.rlm.config import ModelConfig
+from surrogates.rlm.encoders import Encoder, Reader, States, check_length
+from surrogates.rlm.inputs import EncodedText
+from surrogates.rlm.wired import EncoderLayer, Wires, head_masks
+from surrogates.text.costs import COSTS, line_costs
+from surrogates.text.wiring import bodies, wiring
+
+WORDS_FILE = "words.json"
+#: What the wires, the costs and the marks of a line say anyway: references, resolution, widths, numbers of functions.
+_SAID_ELSEWHERE = re.compile(r" <[\d. ]*| @\S+|(?<=[ |])[cw][\dx]+(?=[ |]|$)|:\S*$|(?<=^F)\d+")
+_WORDS = re.compile(r"\([^|]*\)|[^ |(*]+|\*\d+")
+#: New layers begin as a tenth of what their matrices would be drawn as: lines first speak for themselves.
+_QUIET = 0.1
+#: Deviation of a new word's vector.
+_SPREAD = 0.1
+#: A cost that varies less than this over the training lines says nothing.
+_CONSTANT = 1e-6
+
+
+def words(line: str) -> list[str]:
+    """Words of a line: operators and their attributes, ``F`` for a call, ``*5`` for its repetitions."""
+    return _WORDS.findall(_SAID_ELSEWHERE.sub("", line))
+
+
+class EncodedLines(NamedTuple):
+    """One text, ready for batching.
+
+    Attributes:
+        ids: Known words of all lines, one after the other ``(t,)``.
+        lines: Line of each word ``(t,)``.
+        producers: Bool ``(lines, lines)``, a line's own producers and itself.
+        ancestors: Bool ``(lines, lines)``, a line's ancestors and itself.
+        operands: Bool ``(lines, lines)``, what a line reads, also through lines that add or concatenate.
+        bodies: Float32 ``(lines, lines)``, how often the call in a line runs each line.
+        costs: Float32 ``(lines, 4)``, around 0.
+        written: Bool ``(lines,)``, whether a line writes something: headers do not.
+    """
+
+    ids: np.ndarray
+    lines: np.ndarray
+    producers: np.ndarray
+    ancestors: np.ndarray
+    operands: np.ndarray
+    bodies: np.ndarray
+    costs: np.ndarray
+    written: np.ndarray
+
+    @classmethod
+    def collate(cls, rows: Sequence[EncodedLines], device: torch.device | str) -> LineBatch:
+        """See ``EncodedText``."""
+        count, length = max(len(row.written) for row in rows), max(len(row.ids) for row in rows)
+        ids = np.zeros((len(rows), length), dtype=np.int64)
+        lines = np.full((len(rows), length), count, dtype=np.int64)  # padding is a line of its own
+        wires = np.zeros((3, len(rows), count, count), dtype=bool)
+        calls = np.zeros((len(rows), count, count), dtype=np.float32)
+        costs = np.zeros((len(rows), count, len(COSTS)), dtype=np.float32)
+        present, written = np.zeros((2, len(rows), count), dtype=bool)
+        for row, graph in enumerate(rows):
+            inner = len(graph.written)
+            ids[row, : len(graph.ids)], lines[row, : len(graph.ids)] = graph.ids, graph.lines
+            for kind, pairs in enumerate((graph.producers, graph.ancestors, graph.operands)):
+                wires[kind, row, :inner, :inner] = pairs
+            calls[row, :inner, :inner], costs[row, :inner] = graph.bodies, graph.costs
+            present[row, :inner], written[row, :inner] = True, graph.written
+        arrays = (ids, lines, present, written, *wires, calls, costs)
+        return LineBatch(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
+@dataclass(frozen=True)
+class LineBatch:
+    """Padded graphs, ``t`` words in ``n`` lines.
+
+    Attributes:
+        ids: Long ``(b, t)``.
+        lines: Long ``(b, t)``; ``n`` at padding.
+        present: Bool ``(b, n)``, false at padding.
+        written: Bool ``(b, n)``, false at padding and at headers.
+        producers: Bool ``(b, n, n)``; see ``EncodedLines`` for this and the following.
+        ancestors: Bool ``(b, n, n)``.
+        operands: Bool ``(b, n, n)``.
+        bodies: ``(b, n, n)``.
+        costs: ``(b, n, 4)``.
+    """
+
+    ids: Tensor
+    lines: Tensor
+    present: Tensor
+    written: Tensor
+    producers: Tensor
+    ancestors: Tensor
+    operands: Tensor
+    bodies: Tensor
+    costs: Tensor
+
+
+class LineReader(Reader):
+    """The words of the training texts, and the scale of their costs.
+
+    Args:
+        vocabulary: Known words; others are passed over.
+        centre: Mean of each cost over the training lines.
+        scale: What a cost is multiplied by once its mean is taken off; 0 leaves it out.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], centre: Sequence[float], scale: Sequence[float]) -> None:
+        self._vocabulary = tuple(vocabulary)
+        self._places: Mapping[str, int] = {word: place for place, word in enumerate(self._vocabulary)}
+        self._centre, self._scale = np.array(centre, dtype=np.float32), np.array(scale, dtype=np.float32)
+
+    @classmethod
+    def learn(cls, texts: Sequence[str], config: ModelConfig, *, vocabulary: int) -> Self:
+        """See ``Reader``; the most frequent words are known."""
+        different = sorted(set(texts))
+        counts = Counter(word for text in different for line in text.split("\n") for word in words(line))
+        frequent = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
+        costs = np.concatenate([found[_written(text)] for text in different if len(found := line_costs(text))])
+        deviation = costs.std(axis=0)
+        scale = np.where(deviation > _CONSTANT, 1 / np.maximum(deviation, _CONSTANT), 0.0)
+        return cls(frequent, costs.mean(axis=0).tolist(), scale.tolist())
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """See ``Reader``."""
+        path = folder / WORDS_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(content["words"], content["centre"], content["scale"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} holds no words of an encoder of lines: {error}") from error
+
+    def save(self, folder: Path, encoder: Encoder, *, store_encoder: bool) -> tuple[str, ...]:
+        """See ``Reader``."""
+        if not store_encoder:
+            raise UsageError("store_encoder=False is for a frozen pretrained encoder; that of lines must be stored")
+        content = {"words": self._vocabulary, "centre": self._centre.tolist(), "scale": self._scale.tolist()}
+        (folder / WORDS_FILE).write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
+        return ()
+
+    @property
+    def tokenizer(self) -> tuple[str, ...]:
+        """The known words."""
+        return self._vocabulary
+
+    def encode(self, texts: Sequence[str], *, context: int) -> list[EncodedText]:
+        """See ``Reader``."""
+        return [self._encoded(text, context) for text in texts]
+
+    def encoder(self, config: ModelConfig) -> Encoder:
+        """See ``Reader``."""
+        return LineEncoder(config, len(self._vocabulary))
+
+    def _encoded(self, text: str, context: int) -> EncodedLines:
+        known = [
+            (self._places[word], number)
+            for number, line in enumerate(text.split("\n"))
+            for word in words(line)
+            if word in self._places
+        ]
+        check_length(len(known), context)
+        ids, lines = np.array(known, dtype=np.int64).reshape(-1, 2).T
+        wires, written = wiring(text), _written(text)
+        self_too = np.eye(len(written), dtype=bool)
+        costs = (line_costs(text) - self._centre) * self._scale * written[:, None]
+        producers, ancestors = wires.producers | self_too, wires.ancestors | self_too
+        return EncodedLines(ids, lines, producers, ancestors, wires.operands, bodies(text), costs, written)
+
+
+class LineEncoder(Encoder):
+    """Words, costs and wiring to one vector a line; headers take part, but the decoder does not see them."""
+
+    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(max(1, vocabulary), config.width)
+        self.costs = nn.Linear(len(COSTS), config.width)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.norm = nn.RMSNorm(config.width)
+        self.dropout = Dropout(config.dropout)
+        nn.init.normal_(self.embedding.weight, std=_SPREAD)
+        with torch.no_grad():
+            for layer in self.layers:
+                assert isinstance(layer, EncoderLayer)
+                for matrix in layer.last_matrices():
+                    matrix.mul_(_QUIET)
+
+    def forward(self, batch: LineBatch) -> States:
+        """See ``Encoder``."""
+        x = self.dropout(self._lines(batch))
+        mask = short_attention.prepared(head_masks(batch, self.config), training=self.training)
+        cosine, sine = rotary(x.shape[1], self.config.width // len(self.config.heads), x.device)
+        nowhere = torch.ones_like(cosine), torch.zeros_like(sine)
+        operands = batch.operands.to(x.dtype)
+        wires = Wires(operands, operands.transpose(1, 2)) if self.config.flow else None
+        for layer in self.layers:
+            x = layer(x, mask, nowhere, wires)
+        return States(self.norm(x), batch.written)
+
+    def _lines(self, batch: LineBatch) -> Tensor:
+        """What every line says by itself, ``(b, n, width)``."""
+        rows, count = batch.present.shape
+        place = batch.lines + (count + 1) * torch.arange(rows, device=batch.ids.device)[:, None]
+        embedded = self.embedding(batch.ids).flatten(0, 1)
+        own = embedded.new_zeros(rows * (count + 1), self.config.width).index_add(0, place.flatten(), embedded)
+        number = embedded.new_zeros(rows * (count + 1)).index_add(0, place.flatten(), embedded.new_ones(place.numel()))
+        own, number = (part.unflatten(0, (rows, count + 1))[:, :count] for part in (own, number[:, None]))
+        said, number = own + torch.bmm(batch.bodies, own), number + torch.bmm(batch.bodies, number)
+        return said * number.clamp(min=1).rsqrt() + self.costs(batch.costs) * batch.written[..., None]
+
+
+def _written(text: str) -> np.ndarray:
+    """Which lines of ``text`` write something."""
+    return np.array([line.split(" ", 1)[0] not in ("def", "in", "out") for line in text.split("\n")])
