@@ -26,6 +26,7 @@ from nasrlm.bench.inputs import networks, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.settings import SETTINGS
 from nasrlm.metrics import kendall_tau
 
 CSV = RESULTS / "recipe_trials.csv"
@@ -83,6 +84,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "ranking_30": {"training.ranking": 30.0},
         "dropout_0": {"model.dropout": 0.0},
         "dropout_20": {"model.dropout": 0.2},
+        "lines": SETTINGS["rlm_lines"],
     },
 }
 

@@ -180,12 +180,13 @@ _METHODS = (
 )
 #: The methods of the project's own tables.
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
-#: Not part of the grids: the language model going on from free targets, and with one fit for all metrics.
+#: Not part of the grids: the language model going on from a checkpoint, reading lines, with one fit for all metrics.
 EXTRA: dict[str, Method] = {
     "rlm_pretrained": Method(
         "rlm_pretrained", "rlm", FINETUNING, reads="texts", sized=finetuning_sizes, start=START, quality=LIVE
     ),
     "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_sizes, start=FREE, quality=LIVE),
+    "rlm_lines": Method("rlm_lines", "rlm", SETTINGS["rlm_lines"], reads="texts", sized=rlm_steps, quality=LIVE),
     "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps, quality=LIVE),
 }
 

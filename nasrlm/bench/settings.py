@@ -51,6 +51,13 @@ SETTINGS: dict[str, Mapping[str, object]] = {
         "decoding.precision": "auto",
     },
 }
+# Lines have no order: sixteen would be one. Two layers order as well as three.
+SETTINGS["rlm_lines"] = {
+    **SETTINGS["rlm"],
+    "model.encoder": "lines",
+    "model.encoder_layers": 2,
+    "training.orders": 1,
+}
 #: Settings for metrics that dead operations do not touch; see ``Method.quality``.
 LIVE: Mapping[str, object] = {"reading.dead": "drop"}
 #: The same for FLAN (experiments/recipe_trials.py, NAS-Bench-201), and with zero-cost proxies.

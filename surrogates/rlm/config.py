@@ -28,14 +28,15 @@ class ModelConfig:
         decoder_layers: Decoder depth.
         heads: What each head of a compact encoder may look at, out of ``MASKS``; the decoder has as many heads;
             ``width`` must be a multiple of twice their number.
-        flow: Besides attending, tokens or lines of a compact encoder add up what their line reads and what reads it: attention
-            takes means, and cannot count.
-        mean_heads: Heads of the decoder that take the mean of all tokens of the graph, whatever they say: with few
+        flow: Besides attending, a compact encoder adds up what a line reads and what reads it: attention takes means,
+            and cannot count.
+        mean_heads: Heads of the decoder that take the mean of all that the encoder gives, whatever it says: with few
             labels it is not worth learning where to look.
         feed_forward: Size of the hidden layer in each block.
         context: Longest text in tokens; longer ones raise.
         dropout: Dropout rate in training.
-        encoder: ``wired``, ``lines``, or the hub name or local path of a T5Gemma or T5Gemma2 checkpoint (see docs/encoders.md).
+        encoder: ``wired``, ``lines``, or the hub name or local path of a T5Gemma or T5Gemma2 checkpoint; see
+            docs/encoders.md.
         freeze_encoder: Leave a pretrained encoder as it is.
         encoder_rate: Learning rate of a pretrained encoder that is not frozen, as a share of the learning rate.
     """

@@ -41,7 +41,7 @@ def export_encoder(network: RLMNetwork, path: str | Path, *, int8: bool = False)
             quantisation); attention and normalisation stay float32.
 
     Raises:
-        UsageError: The network has a pretrained encoder.
+        UsageError: The network has another encoder.
     """
     model, path = encoder_to_onnx(network), Path(path)
     if not int8:
@@ -65,12 +65,12 @@ def encoder_to_onnx(network: RLMNetwork) -> onnx.ModelProto:
     """The graph that ``export_encoder`` writes.
 
     Raises:
-        UsageError: The network has a pretrained encoder.
+        UsageError: The network has another encoder.
     """
     encoder = network.encoder
     if not isinstance(encoder, WiredEncoder):
         raise UsageError(
-            "only the wired encoder runs on ONNX Runtime; with a pretrained one choose "
+            "only the wired encoder runs on ONNX Runtime; with another one choose "
             'DecodingConfig(encoder_runtime="torch")'
         )
     graph, config = _Graph(), network.config

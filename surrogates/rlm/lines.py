@@ -29,12 +29,12 @@ from surrogates.rlm.encoders import Encoder, Reader, States, check_length
 from surrogates.rlm.inputs import EncodedText
 from surrogates.rlm.wired import EncoderLayer, Wires, head_masks
 from surrogates.text.costs import COSTS, line_costs
+from surrogates.text.parse import CALL, LINE, OPERATOR, PIPE, SPACE
 from surrogates.text.wiring import bodies, wiring
 
 WORDS_FILE = "words.json"
-#: What the wires, the costs and the marks of a line say anyway: references, resolution, widths, numbers of functions.
-_SAID_ELSEWHERE = re.compile(r" <[\d. ]*| @\S+|(?<=[ |])[cw][\dx]+(?=[ |]|$)|:\S*$|(?<=^F)\d+")
-_WORDS = re.compile(r"\([^|]*\)|[^ |(*]+|\*\d+")
+#: What the costs of a line say anyway: the width of a convolution, the shape of a weight.
+_WIDTH, _SHAPE = re.compile(r"c\d+|w[\dx]+"), re.compile(r"(?<=%)[^,]*")
 #: New layers begin as a tenth of what their matrices would be drawn as: lines first speak for themselves.
 _QUIET = 0.1
 #: Deviation of a new word's vector.
@@ -44,8 +44,23 @@ _CONSTANT = 1e-6
 
 
 def words(line: str) -> list[str]:
-    """Words of a line: operators and their attributes, ``F`` for a call, ``*5`` for its repetitions."""
-    return _WORDS.findall(_SAID_ELSEWHERE.sub("", line))
+    """Words of a line: operators, attributes and operands, ``F`` for a call, ``*5`` for its repetitions.
+
+    What the wires and costs of the line say is left out: references, resolution, widths, the number of a function.
+    """
+    parts = LINE.fullmatch(line)
+    assert parts is not None
+    if (call := CALL.fullmatch(parts["body"])) is not None:
+        return ["F", f"*{call['times']}"] if call["times"] else ["F"]
+    found: list[str] = []
+    for text in PIPE.split(parts["body"]):
+        operator = OPERATOR.fullmatch(text)
+        assert operator is not None
+        found += [word for word in SPACE.split(operator["words"]) if not _WIDTH.fullmatch(word)]
+        if operator["operands"] is not None:
+            found.append(f"({_SHAPE.sub('', operator['operands'])})")
+        found += [text.strip() for text in (operator["bias"], operator["outputs"]) if text]
+    return found
 
 
 class EncodedLines(NamedTuple):
@@ -211,7 +226,7 @@ class LineEncoder(Encoder):
 
     def forward(self, batch: LineBatch) -> States:
         """See ``Encoder``."""
-        x = self.dropout(self._lines(batch))
+        x = self._lines(batch)
         mask = short_attention.prepared(head_masks(batch, self.config), training=self.training)
         cosine, sine = rotary(x.shape[1], self.config.width // len(self.config.heads), x.device)
         nowhere = torch.ones_like(cosine), torch.zeros_like(sine)

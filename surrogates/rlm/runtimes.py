@@ -65,7 +65,7 @@ class OnnxRuntime(EncoderRuntime):
     """ONNX Runtime on the CPU, with torch's number of threads; the encoder is exported once.
 
     Raises:
-        UsageError: The network has a pretrained encoder.
+        UsageError: The network has another encoder than the wired one.
     """
 
     def __init__(self, network: RLMNetwork, *, int8: bool) -> None:

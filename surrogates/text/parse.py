@@ -20,11 +20,13 @@ from surrogates.text.spelling import ABSENT, CONSTANT, DATA, WEIGHT
 from surrogates.text.weights import FREE_DIMENSION, default_weight, input_features, weight_shape, weight_type
 
 _QUOTED = r"(?=(?:[^']*'[^']*')*[^']*$)"  # only outside quotes
-_PIPE = re.compile(r"\|" + _QUOTED)
-_SPACE = re.compile(r" " + _QUOTED)
-_LINE = re.compile(r"(?P<body>.*?)(?: <(?P<references>[\d. ]*))?(?: @(?P<mark>\S+))?")
-_CALL = re.compile(r"F(?P<number>\d+)(?:\*(?P<times>\d+))?(?::(?P<slots>\S*))?")
-_OPERATOR = re.compile(r"(?P<words>.*?)(?:\((?P<operands>.*)\))?(?P<bias> b)?(?: >(?P<outputs>[01]+))?")
+#: Between the operators of a line, and between the words of an operator.
+PIPE = re.compile(r"\|" + _QUOTED)
+SPACE = re.compile(r" " + _QUOTED)
+#: A line, a call, an operator.
+LINE = re.compile(r"(?P<body>.*?)(?: <(?P<references>[\d. ]*))?(?: @(?P<mark>\S+))?")
+CALL = re.compile(r"F(?P<number>\d+)(?:\*(?P<times>\d+))?(?::(?P<slots>\S*))?")
+OPERATOR = re.compile(r"(?P<words>.*?)(?:\((?P<operands>.*)\))?(?P<bias> b)?(?: >(?P<outputs>[01]+))?")
 
 
 class Named(NamedTuple):
@@ -170,7 +172,7 @@ class GraphReader:
         """Values that a body returns; ``slots`` fill those of a function, in the main graph they stand in the lines."""
         values: list[list[Named]] = [[value] for value in inputs]
         for number, line in enumerate(body.lines, start=body.first):
-            match = _LINE.fullmatch(line)
+            match = LINE.fullmatch(line)
             assert match is not None
             text = match["references"]
             sources = [self._value(values, word, line) for word in (["1"] if text is None else text.split())]
@@ -181,7 +183,7 @@ class GraphReader:
 
     def _line(self, number: int, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
         """What line ``number`` writes; ``text`` is the line without references and mark."""
-        call = _CALL.fullmatch(text)
+        call = CALL.fullmatch(text)
         return self.chain(text, sources, slots) if call is None else self._call(call, sources, slots)
 
     @staticmethod
@@ -214,14 +216,14 @@ class GraphReader:
             sources: What the first of them reads.
             slots: See ``_body``.
         """
-        for operator in _PIPE.split(text):
+        for operator in PIPE.split(text):
             sources = self._operator(operator, sources, slots)
         return sources
 
     def _operator(self, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
-        match = _OPERATOR.fullmatch(text)
+        match = OPERATOR.fullmatch(text)
         assert match is not None
-        words = _SPACE.split(match["words"])
+        words = SPACE.split(match["words"])
         if words[0] == "Weight":
             elem_type, shape = _typed(words[1] if slots is None else next(slots), TensorProto.FLOAT)
             shared = self._weight(shape, elem_type)

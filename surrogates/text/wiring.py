@@ -87,7 +87,9 @@ def bodies(text: str) -> np.ndarray:
             spans[-1] = slice(spans[-1].start, i + 1)
         if (call := _CALL.match(line)) is not None:
             if not 1 <= int(call[1]) <= len(spans) - inside:
-                raise InvalidGraphError(f"line {i} calls F{call[1]}, but only {len(spans) - inside} functions are defined")
+                raise InvalidGraphError(
+                    f"line {i} calls F{call[1]}, but only {len(spans) - inside} functions are defined"
+                )
             span, times = spans[int(call[1]) - 1], int(call[2] or 1)
             runs[i, span] += times
             runs[i] += times * runs[span].sum(axis=0)

@@ -88,6 +88,15 @@ class TestRLM(SurrogateTestCase):
         return RLM(model, RLMTrainingConfig(epochs=2, batch_size=8, seed=seed, precision="float32"), vocabulary=300)
 
 
+class TestRLMOfLines(SurrogateTestCase):
+    independent = False
+
+    def create(self, *, seed: int = 0) -> Surrogate:
+        heads = ("producers", "all")
+        model = ModelConfig(32, encoder_layers=1, decoder_layers=1, heads=heads, feed_forward=32, encoder="lines")
+        return RLM(model, RLMTrainingConfig(epochs=2, batch_size=8, seed=seed, precision="float32"), vocabulary=300)
+
+
 class TestFLOPs(SurrogateTestCase):
     def create(self, *, seed: int = 0) -> Surrogate:
         return FLOPs()

@@ -1,0 +1,217 @@
+"""The encoder that reads lines: what a line costs, what a call runs, and what does not matter to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+
+import search_spaces
+from nasrlm.metrics import kendall_tau
+from search_spaces.analysis import count_macs, count_parameters
+from search_spaces.errors import CheckpointError, InvalidGraphError, UsageError
+from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm.inputs import collate
+from surrogates.rlm.lines import WORDS_FILE, EncodedLines, LineReader, words
+from surrogates.text import linearize, parse
+from surrogates.text.costs import line_costs
+from surrogates.text.linearize import in_other_orders
+from surrogates.text.wiring import bodies
+from tests.surrogates.test_text_properties import graphs
+
+MODEL = ModelConfig(
+    width=40,
+    encoder_layers=2,
+    decoder_layers=1,
+    heads=("producers", "consumers", "ancestors", "descendants", "all"),
+    feed_forward=48,
+    flow=True,
+    mean_heads=5,
+    encoder="lines",
+)
+QUICK = TrainingConfig(epochs=2, batch_size=16, seed=0, precision="float32")
+#: A function of two lines that another one calls; both are called from the main graph.
+NESTED = "\n".join(
+    [
+        "def",
+        "Conv k3",
+        "Relu",
+        "def 2",
+        "F1*2 <2",
+        "Add <1 2",
+        "in 4x8x8",
+        "Conv k1 c16|BatchNormalization @8",
+        "F1*3",
+        "F2 <1 2",
+    ]
+)
+
+
+def total(text: str) -> np.ndarray:
+    """Parameters and MACs of all lines of the main graph."""
+    lines = text.split("\n")
+    first = max(k for k, line in enumerate(lines) if line == "in" or line.startswith("in ")) + 1
+    return np.expm1(line_costs(text)[first:, 2:].astype(float)).sum(axis=0)
+
+
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_lines_of_the_main_graph_cost_what_the_network_costs(name: str) -> None:
+    space, rng = search_spaces.get(name), np.random.default_rng(3)
+    for _ in range(3):
+        model = space.to_onnx(space.sample(rng))
+        np.testing.assert_allclose(total(linearize(model)), [count_parameters(model), count_macs(model)], rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs())
+def test_random_graphs_cost_what_their_lines_cost(model: onnx.ModelProto) -> None:
+    for outlining in (True, False):
+        text = linearize(model, outlining=outlining)
+        parameters, macs = total(text)
+        assert macs == pytest.approx(count_macs(model), rel=1e-5)
+        # the constants of the file, which are no weights, are weights of the text; so are shared statistics
+        if not any(line.startswith("Weight") for line in text.split("\n")):
+            assert parameters == pytest.approx(count_parameters(parse(text)), rel=1e-5)
+
+
+def test_costs_line_by_line() -> None:
+    conv, first = (
+        16 * 16 * 9,
+        4 * 16 + 2 * 16,
+    )  # weights of a convolution in the function; of the first one and its norm
+    pixels = 8 * 8
+    runs = 3 + 2
+    expected = [
+        [0, 0, 0, 0],  # def
+        [16, 8, runs * conv, runs * conv * pixels],
+        [16, 8, 0, 0],
+        [0, 0, 0, 0],  # def 2
+        [16, 8, 2 * conv, 2 * conv * pixels],
+        [16, 8, 0, 0],
+        [0, 0, 0, 0],  # in
+        [16, 8, first, 64 * pixels],
+        [16, 8, 3 * conv, 3 * conv * pixels],
+        [16, 8, 2 * conv, 2 * conv * pixels],
+    ]
+    np.testing.assert_allclose(np.expm1(line_costs(NESTED).astype(float)), expected, rtol=1e-5)
+
+
+def test_a_line_that_cannot_be_read_has_no_costs() -> None:
+    with pytest.raises(InvalidGraphError, match="F2"):
+        line_costs("def\nRelu\nSigmoid\nin 3x8x8\nF2")
+
+
+def test_bodies_count_what_a_call_runs() -> None:
+    found = bodies(NESTED)
+    assert found[4, 1] == found[4, 2] == 2  # F1*2 inside of F2
+    assert found[8, 1] == found[8, 2] == 3
+    assert found[9].tolist() == [0, 2, 2, 0, 1, 1, 0, 0, 0, 0]
+    assert found.sum() == 4 + 6 + 6
+    with pytest.raises(InvalidGraphError, match="calls F1, but only 0"):
+        bodies("def\nF1\nin 3x8x8\nF1")  # a function cannot call itself
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "Conv k3 s2 dw c64|BatchNormalization|Relu <2 1 @16",
+            ["Conv", "k3", "s2", "dw", "BatchNormalization", "Relu"],
+        ),
+        ("Mul(~,=0.5) <3", ["Mul", "(~,=0.5)"]),
+        ("F12*5:c32;;c32 @16", ["F", "*5"]),
+        ("F3", ["F"]),
+        ("Gemm transB=1 c1000 b", ["Gemm", "transB=1", "b"]),
+        ("Reshape(~,=[0;0;2;-1])|Transpose perm=[0,2,1]", ["Reshape", "(~,=[0;0;2;-1])", "Transpose", "perm=[0,2,1]"]),
+        ("def 2", ["def", "2"]),
+    ],
+)
+def test_words_leave_out_what_wires_and_costs_say(line: str, expected: list[str]) -> None:
+    assert words(line) == expected
+
+
+@pytest.fixture(scope="module")
+def fitted(cells: tuple[list[str], pd.DataFrame]) -> RLM:
+    texts, labels = cells
+    return RLM(MODEL, QUICK).fit(texts, labels[["params"]])
+
+
+def test_it_learns(cells: tuple[list[str], pd.DataFrame]) -> None:
+    texts, labels = cells
+    rlm = RLM(MODEL, replace(QUICK, epochs=25, learning_rate=3e-3, ema=0.9)).fit(texts[:120], labels[["params"]][:120])
+    assert kendall_tau(labels["params"].to_numpy()[120:], rlm.predict(texts[120:]).mean[:, 0]) > 0.7
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "darts", "enas_macro"])
+def test_the_order_of_lines_does_not_matter(name: str, fitted: RLM) -> None:
+    space, rng = search_spaces.get(name), np.random.default_rng(8)
+    model = space.to_onnx(space.sample(rng))
+    orders = [linearize(model), *in_other_orders(model, 6, rng=rng)]
+    assert len(set(orders)) > 1
+    found = fitted.predict(orders).mean
+    np.testing.assert_allclose(found, np.broadcast_to(found[:1], found.shape), rtol=1e-4)
+
+
+def test_what_stands_beside_a_graph_in_a_batch_does_not_matter(fitted: RLM, cells: tuple) -> None:
+    texts = [*cells[0][:5], NESTED]
+    together = fitted.predict(texts).mean
+    alone = np.concatenate([fitted.predict([text]).mean for text in texts])
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+
+
+def test_headers_take_part_but_are_not_decoded_from(fitted: RLM) -> None:
+    (encoded,) = fitted.encode([NESTED])
+    assert isinstance(encoded, EncodedLines)
+    states = fitted.network.encoder(collate([encoded]))
+    assert states.present[0].tolist() == [line.split()[0] not in ("def", "in") for line in NESTED.split("\n")]
+
+
+def test_a_call_begins_as_what_it_calls(fitted: RLM) -> None:
+    """A block reads alike as a function and in place; only what is called how often differs."""
+    encoder = fitted.network.encoder
+    called, inline = fitted.encode(["def\nRelu\nSum <1 2\nin 4x8x8\nRelu\nF1", "in 4x8x8\nRelu\nRelu\nSum <1 2"])
+    (of_call,) = encoder._lines(collate([called]))  # type: ignore[operator]
+    assert isinstance(called, EncodedLines)
+    assert isinstance(inline, EncodedLines)
+    known = [fitted.tokenizer[k] for k in called.ids[called.lines == 1]]
+    assert known == ["Relu"]
+    assert called.bodies[5].tolist() == [0, 1, 1, 0, 0, 0]
+    assert not np.allclose(of_call[5].detach(), of_call[4].detach())
+
+
+def test_checkpoints_keep_words_and_scales(fitted: RLM, cells: tuple, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path)
+    again = RLM.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again.predict(cells[0][:20]).mean, fitted.predict(cells[0][:20]).mean)
+    assert again.tokenizer == fitted.tokenizer
+    (tmp_path / WORDS_FILE).write_text("{}")
+    with pytest.raises(CheckpointError, match="holds no words"):
+        RLM.from_pretrained(tmp_path)
+
+
+def test_unknown_words_are_passed_over(fitted: RLM) -> None:
+    """A network of another space: nothing in it was seen, its costs and wires still tell."""
+    text = "in 3x16x16\nConvTranspose k4 s2 c7\nGelu\nInstanceNormalization(~,%,%)"
+    (encoded,) = fitted.encode([text])
+    assert len(encoded.ids) < len(words(text.replace("\n", "|")))
+    assert np.isfinite(fitted.predict([text]).mean).all()
+
+
+def test_constant_costs_say_nothing() -> None:
+    reader = LineReader.learn(["in 3x8x8\nRelu\nSigmoid"], MODEL, vocabulary=8)
+    (encoded,) = reader.encode(["in 3x8x8\nRelu\nConv k3 c64"], context=64)
+    assert isinstance(encoded, EncodedLines)
+    assert not encoded.costs.any()
+
+
+def test_only_torch_runs_it(fitted: RLM, cells: tuple) -> None:
+    other = RLM(MODEL, QUICK, DecodingConfig(encoder_runtime="onnxruntime")).fit(
+        cells[0][:20], cells[1][["params"]][:20]
+    )
+    with pytest.raises(UsageError, match="only the wired encoder runs on ONNX Runtime"):
+        other.predict(cells[0][:2])
