@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from search_spaces.errors import CheckpointError, UsageError
 from surrogates.rlm import short_attention
-from surrogates.rlm.attention import Dropout, rotary
+from surrogates.rlm.attention import rotary
 from surrogates.rlm.config import ModelConfig
 from surrogates.rlm.encoders import Encoder, Reader, States, check_length
 from surrogates.rlm.inputs import EncodedText
@@ -75,6 +75,7 @@ class EncodedLines(NamedTuple):
         bodies: Float32 ``(lines, lines)``, how often the call in a line runs each line.
         costs: Float32 ``(lines, 4)``, around 0.
         written: Bool ``(lines,)``, whether a line writes something: headers do not.
+        main: Bool ``(lines,)``, whether it is part of the main graph.
     """
 
     ids: np.ndarray
@@ -85,6 +86,7 @@ class EncodedLines(NamedTuple):
     bodies: np.ndarray
     costs: np.ndarray
     written: np.ndarray
+    main: np.ndarray
 
     @classmethod
     def collate(cls, rows: Sequence[EncodedLines], device: torch.device | str) -> LineBatch:
@@ -95,15 +97,15 @@ class EncodedLines(NamedTuple):
         wires = np.zeros((3, len(rows), count, count), dtype=bool)
         calls = np.zeros((len(rows), count, count), dtype=np.float32)
         costs = np.zeros((len(rows), count, len(COSTS)), dtype=np.float32)
-        present, written = np.zeros((2, len(rows), count), dtype=bool)
+        present, written, main = np.zeros((3, len(rows), count), dtype=bool)
         for row, graph in enumerate(rows):
             inner = len(graph.written)
             ids[row, : len(graph.ids)], lines[row, : len(graph.ids)] = graph.ids, graph.lines
             for kind, pairs in enumerate((graph.producers, graph.ancestors, graph.operands)):
                 wires[kind, row, :inner, :inner] = pairs
             calls[row, :inner, :inner], costs[row, :inner] = graph.bodies, graph.costs
-            present[row, :inner], written[row, :inner] = True, graph.written
-        arrays = (ids, lines, present, written, *wires, calls, costs)
+            present[row, :inner], written[row, :inner], main[row, :inner] = True, graph.written, graph.main
+        arrays = (ids, lines, present, written, main, *wires, calls, costs)
         return LineBatch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
@@ -116,6 +118,7 @@ class LineBatch:
         lines: Long ``(b, t)``; ``n`` at padding.
         present: Bool ``(b, n)``, false at padding.
         written: Bool ``(b, n)``, false at padding and at headers.
+        main: Bool ``(b, n)``, false at padding, at headers, and in functions.
         producers: Bool ``(b, n, n)``; see ``EncodedLines`` for this and the following.
         ancestors: Bool ``(b, n, n)``.
         operands: Bool ``(b, n, n)``.
@@ -127,6 +130,7 @@ class LineBatch:
     lines: Tensor
     present: Tensor
     written: Tensor
+    main: Tensor
     producers: Tensor
     ancestors: Tensor
     operands: Tensor
@@ -154,7 +158,7 @@ class LineReader(Reader):
         different = sorted(set(texts))
         counts = Counter(word for text in different for line in text.split("\n") for word in words(line))
         frequent = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
-        costs = np.concatenate([found[_written(text)] for text in different if len(found := line_costs(text))])
+        costs = np.concatenate([line_costs(text)[_written(text)] for text in different])
         deviation = costs.std(axis=0)
         scale = np.where(deviation > _CONSTANT, 1 / np.maximum(deviation, _CONSTANT), 0.0)
         return cls(frequent, costs.mean(axis=0).tolist(), scale.tolist())
@@ -203,11 +207,11 @@ class LineReader(Reader):
         self_too = np.eye(len(written), dtype=bool)
         costs = (line_costs(text) - self._centre) * self._scale * written[:, None]
         producers, ancestors = wires.producers | self_too, wires.ancestors | self_too
-        return EncodedLines(ids, lines, producers, ancestors, wires.operands, bodies(text), costs, written)
+        return EncodedLines(ids, lines, producers, ancestors, wires.operands, bodies(text), costs, written, _main(text))
 
 
 class LineEncoder(Encoder):
-    """Words, costs and wiring to one vector a line; headers take part, but the decoder does not see them."""
+    """Words, costs and wiring to one vector a line; the decoder sees those of the main graph, which speak for the rest."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
@@ -216,7 +220,6 @@ class LineEncoder(Encoder):
         self.costs = nn.Linear(len(COSTS), config.width)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.norm = nn.RMSNorm(config.width)
-        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.embedding.weight, std=_SPREAD)
         with torch.no_grad():
             for layer in self.layers:
@@ -234,7 +237,7 @@ class LineEncoder(Encoder):
         wires = Wires(operands, operands.transpose(1, 2)) if self.config.flow else None
         for layer in self.layers:
             x = layer(x, mask, nowhere, wires)
-        return States(self.norm(x), batch.written)
+        return States(self.norm(x), batch.main)
 
     def _lines(self, batch: LineBatch) -> Tensor:
         """What every line says by itself, ``(b, n, width)``."""
@@ -251,3 +254,10 @@ class LineEncoder(Encoder):
 def _written(text: str) -> np.ndarray:
     """Which lines of ``text`` write something."""
     return np.array([line.split(" ", 1)[0] not in ("def", "in", "out") for line in text.split("\n")])
+
+
+def _main(text: str) -> np.ndarray:
+    """Which lines of ``text`` are the main graph; all where that has none, for a decoder must see something."""
+    lines = text.split("\n")
+    first = max(number for number, line in enumerate(lines) if line.split(" ", 1)[0] == "in") + 1
+    return np.arange(len(lines)) >= (first if first < len(lines) else 0)

@@ -164,11 +164,21 @@ def test_what_stands_beside_a_graph_in_a_batch_does_not_matter(fitted: RLM, cell
     np.testing.assert_allclose(together, alone, rtol=1e-4)
 
 
-def test_headers_take_part_but_are_not_decoded_from(fitted: RLM) -> None:
+def test_the_decoder_sees_the_main_graph(fitted: RLM) -> None:
+    """Functions speak through the lines that call them: what they hold still counts."""
     (encoded,) = fitted.encode([NESTED])
     assert isinstance(encoded, EncodedLines)
     states = fitted.network.encoder(collate([encoded]))
-    assert states.present[0].tolist() == [line.split()[0] not in ("def", "in") for line in NESTED.split("\n")]
+    assert states.present[0].tolist() == [False] * 7 + [True] * 3
+    other = NESTED.replace("def\nConv k3\nRelu", "def\nConv k3\nSigmoid")
+    assert other != NESTED
+    changed = fitted.network.encoder(collate(fitted.encode([other]))).vectors[0, 8:]
+    assert not np.allclose(changed.detach(), states.vectors[0, 8:].detach())
+
+
+def test_a_network_that_does_nothing_can_be_read(fitted: RLM) -> None:
+    for text in ("in 3x8x8", "in 3x8x8\nout <1"):
+        assert np.isfinite(fitted.predict([text]).mean).all()
 
 
 def test_a_call_begins_as_what_it_calls(fitted: RLM) -> None:
