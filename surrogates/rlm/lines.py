@@ -3,8 +3,8 @@
 A line begins as the sum of its words and of what it writes and costs (``surrogates.text.costs``), all worked out from
 the text. A call begins as the words of what it calls, so that a block reads alike whether it is written once as a
 function or where it stands. Layers as those of the wired encoder then carry vectors along the wires, without positions:
-where a line stands says nothing that its wires do not. A network of 250 tokens has some 30 lines, so this is fast, and
-with few labels it learns better than tokens do: there is less to learn by heart.
+where a line stands says nothing that its wires do not. A network of 250 tokens has some 30 lines, and with few labels
+there is less to learn by heart.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class LineReader(Reader):
 
 
 class LineEncoder(Encoder):
-    """Words, costs and wiring to one vector a line; the decoder sees those of the main graph, which speak for the rest."""
+    """Words, costs and wiring to one vector a line; the decoder sees the main graph alone."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
