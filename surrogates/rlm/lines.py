@@ -1,10 +1,10 @@
 """The encoder that reads a text line by line, and its reader: one vector a line instead of one a token.
 
-A line begins as the sum of its words and of what it writes and costs (``surrogates.text.costs``), all worked out from
-the text. A call begins as the words of what it calls, so that a block reads alike whether it is written once as a
-function or where it stands. Layers as those of the wired encoder then carry vectors along the wires, without positions:
-where a line stands says nothing that its wires do not. A network of 250 tokens has some 30 lines, and with few labels
-there is less to learn by heart.
+A line begins as the sum of its words and, in the main graph, of what it writes and costs (``surrogates.text.costs``),
+all worked out from the text. A call begins as the words of what it calls, so that a block reads alike whether it is
+written once as a function or where it stands. Layers as those of the wired encoder then carry vectors along the wires,
+without positions: where a line stands says nothing that its wires do not. A network of 250 tokens has some 30 lines,
+and with few labels there is less to learn by heart.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ class EncodedLines(NamedTuple):
         ancestors: Bool ``(lines, lines)``, a line's ancestors and itself.
         operands: Bool ``(lines, lines)``, what a line reads, also through lines that add or concatenate.
         bodies: Float32 ``(lines, lines)``, how often the call in a line runs each line.
-        costs: Float32 ``(lines, 4)``, around 0.
-        written: Bool ``(lines,)``, whether a line writes something: headers do not.
+        costs: Float32 ``(lines, 4)``, around 0; 0 in functions, where a line costs this or that by who calls it.
         main: Bool ``(lines,)``, whether it is part of the main graph.
     """
 
@@ -85,27 +84,26 @@ class EncodedLines(NamedTuple):
     operands: np.ndarray
     bodies: np.ndarray
     costs: np.ndarray
-    written: np.ndarray
     main: np.ndarray
 
     @classmethod
     def collate(cls, rows: Sequence[EncodedLines], device: torch.device | str) -> LineBatch:
         """See ``EncodedText``."""
-        count, length = max(len(row.written) for row in rows), max(len(row.ids) for row in rows)
+        count, length = max(len(row.main) for row in rows), max(len(row.ids) for row in rows)
         ids = np.zeros((len(rows), length), dtype=np.int64)
         lines = np.full((len(rows), length), count, dtype=np.int64)  # padding is a line of its own
         wires = np.zeros((3, len(rows), count, count), dtype=bool)
         calls = np.zeros((len(rows), count, count), dtype=np.float32)
         costs = np.zeros((len(rows), count, len(COSTS)), dtype=np.float32)
-        present, written, main = np.zeros((3, len(rows), count), dtype=bool)
+        present, main = np.zeros((2, len(rows), count), dtype=bool)
         for row, graph in enumerate(rows):
-            inner = len(graph.written)
+            inner = len(graph.main)
             ids[row, : len(graph.ids)], lines[row, : len(graph.ids)] = graph.ids, graph.lines
             for kind, pairs in enumerate((graph.producers, graph.ancestors, graph.operands)):
                 wires[kind, row, :inner, :inner] = pairs
             calls[row, :inner, :inner], costs[row, :inner] = graph.bodies, graph.costs
-            present[row, :inner], written[row, :inner], main[row, :inner] = True, graph.written, graph.main
-        arrays = (ids, lines, present, written, main, *wires, calls, costs)
+            present[row, :inner], main[row, :inner] = True, graph.main
+        arrays = (ids, lines, present, main, *wires, calls, costs)
         return LineBatch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
@@ -117,7 +115,6 @@ class LineBatch:
         ids: Long ``(b, t)``.
         lines: Long ``(b, t)``; ``n`` at padding.
         present: Bool ``(b, n)``, false at padding.
-        written: Bool ``(b, n)``, false at padding and at headers.
         main: Bool ``(b, n)``, false at padding, at headers, and in functions.
         producers: Bool ``(b, n, n)``; see ``EncodedLines`` for this and the following.
         ancestors: Bool ``(b, n, n)``.
@@ -129,7 +126,6 @@ class LineBatch:
     ids: Tensor
     lines: Tensor
     present: Tensor
-    written: Tensor
     main: Tensor
     producers: Tensor
     ancestors: Tensor
@@ -158,7 +154,7 @@ class LineReader(Reader):
         different = sorted(set(texts))
         counts = Counter(word for text in different for line in text.split("\n") for word in words(line))
         frequent = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
-        costs = np.concatenate([line_costs(text)[_written(text)] for text in different])
+        costs = np.concatenate([line_costs(text)[_main(text)] for text in different])
         deviation = costs.std(axis=0)
         scale = np.where(deviation > _CONSTANT, 1 / np.maximum(deviation, _CONSTANT), 0.0)
         return cls(frequent, costs.mean(axis=0).tolist(), scale.tolist())
@@ -203,11 +199,11 @@ class LineReader(Reader):
         ]
         check_length(len(known), context)
         ids, lines = np.array(known, dtype=np.int64).reshape(-1, 2).T
-        wires, written = wiring(text), _written(text)
-        self_too = np.eye(len(written), dtype=bool)
-        costs = (line_costs(text) - self._centre) * self._scale * written[:, None]
+        wires, main = wiring(text), _main(text)
+        self_too = np.eye(len(main), dtype=bool)
+        costs = (line_costs(text) - self._centre) * self._scale * main[:, None]
         producers, ancestors = wires.producers | self_too, wires.ancestors | self_too
-        return EncodedLines(ids, lines, producers, ancestors, wires.operands, bodies(text), costs, written, _main(text))
+        return EncodedLines(ids, lines, producers, ancestors, wires.operands, bodies(text), costs, main)
 
 
 class LineEncoder(Encoder):
@@ -248,12 +244,7 @@ class LineEncoder(Encoder):
         number = embedded.new_zeros(rows * (count + 1)).index_add(0, place.flatten(), embedded.new_ones(place.numel()))
         own, number = (part.unflatten(0, (rows, count + 1))[:, :count] for part in (own, number[:, None]))
         said, number = own + torch.bmm(batch.bodies, own), number + torch.bmm(batch.bodies, number)
-        return said * number.clamp(min=1).rsqrt() + self.costs(batch.costs) * batch.written[..., None]
-
-
-def _written(text: str) -> np.ndarray:
-    """Which lines of ``text`` write something."""
-    return np.array([line.split(" ", 1)[0] not in ("def", "in", "out") for line in text.split("\n")])
+        return said * number.clamp(min=1).rsqrt() + self.costs(batch.costs) * batch.main[..., None]
 
 
 def _main(text: str) -> np.ndarray:
