@@ -39,9 +39,9 @@ RUN_COLUMNS = [
     "machine",
 ]
 LEGEND = (
-    "Mean Kendall tau over seeds ± half the 95 % t-interval. **Bold** is best; ≈ is not significantly behind: the "
-    "paired bootstrap over test networks or the paired t-interval over seeds holds 0. `ceiling` is the agreement of "
-    "functionally identical networks, which label noise sets."
+    "Mean Kendall tau over seeds ± half the 95 % t-interval. **Bold** is best on the draws that all methods have run "
+    "on; ≈ is not significantly behind: the paired bootstrap over test networks or the paired t-interval over seeds "
+    "holds 0. `ceiling` is the agreement of functionally identical networks, which label noise sets."
 )
 
 

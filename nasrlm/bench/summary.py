@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +59,7 @@ def summarise(runs: pd.DataFrame, protocols: Sequence[Protocol], store: Store) -
         key = _key(group)
         protocol = by_table[key[0]]
         taus = {str(name): part.set_index("seed")["kendall_tau"] for name, part in group.groupby("method", sort=False)}
-        # A method that has not run on all seeds yet may have had the easy ones.
-        most = max(map(len, taus.values()))
-        best = max((name for name in taus if len(taus[name]) == most), key=lambda name: taus[name].mean())
+        best = best_of(taus)
         for name, part in group.groupby("method", sort=False):
             tau, rho = Interval.of(part["kendall_tau"]), Interval.of(part["spearman_rho"])
             row: dict[str, object] = {
@@ -80,6 +78,21 @@ def summarise(runs: pd.DataFrame, protocols: Sequence[Protocol], store: Store) -
             }
             rows.append(row | _behind(store, protocol, key, best, str(name), taus))
     return pd.DataFrame(rows)
+
+
+def best_of(taus: Mapping[str, pd.Series]) -> str:
+    """The method with the highest mean over the seeds that all methods have: draws of labels are easy or hard.
+
+    Where they share none, the best of those with the most seeds.
+
+    Args:
+        taus: Kendall tau by seed, of every method.
+    """
+    shared = sorted(set.intersection(*(set(series.index) for series in taus.values())))
+    if shared:
+        return max(taus, key=lambda name: float(taus[name].loc[shared].mean()))
+    most = max(map(len, taus.values()))
+    return max((name for name in taus if len(taus[name]) == most), key=lambda name: float(taus[name].mean()))
 
 
 def usual_machine(runs: pd.DataFrame) -> str:

@@ -25,7 +25,7 @@ from nasrlm.bench.pretrained import like_of
 from nasrlm.bench.protocol import Protocol, Task, draw, joint_groups
 from nasrlm.bench.runs import plan, run_tasks
 from nasrlm.bench.store import Predictions, Store
-from nasrlm.bench.summary import summarise
+from nasrlm.bench.summary import best_of, summarise
 from nasrlm.cli import main
 from nasrlm.labels.own_table import own_table
 from search_spaces.analysis import count_macs
@@ -295,6 +295,15 @@ def test_a_lead_must_hold_on_networks_and_on_labels(protocol: Protocol, tmp_path
     assert found.loc["worse", "behind"] == pytest.approx(0.1)
     assert found.loc["worse", "behind_low"] < 0.1 < found.loc["worse", "behind_high"]
     assert found.loc["unlucky", "behind_low"] > 0 and found.loc["unlucky", "behind_half"] > 0.04
+
+
+def test_the_best_is_found_on_draws_that_all_have() -> None:
+    """Neither more runs nor an easy draw makes a method better than one that leads on the same labels."""
+    all_draws = pd.Series({0: 0.2, 1: 0.3, 2: 0.9})
+    lucky, ahead = pd.Series({1: 0.1, 2: 0.95}), pd.Series({0: 0.5, 1: 0.6})
+    assert best_of({"all_draws": all_draws, "ahead": ahead}) == "ahead"
+    assert best_of({"all_draws": all_draws, "ahead": ahead, "lucky": lucky}) == "ahead"
+    assert best_of({"early": all_draws[[0]], "late": all_draws[[1, 2]]}) == "late"  # nothing shared: most draws
 
 
 def test_the_ceiling_is_the_agreement_of_twins(tmp_path: Path) -> None:
