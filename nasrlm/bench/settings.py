@@ -51,7 +51,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
         "decoding.precision": "auto",
     },
 }
-# Lines have no order: sixteen would be one. Two layers order as well as three.
+# Lines have no order: sixteen texts of a network would be one. Set by hand, on draws that are not reported.
 SETTINGS["rlm_lines"] = {
     **SETTINGS["rlm"],
     "model.encoder": "lines",

@@ -3,8 +3,7 @@
 A ``Reader`` goes with an ``Encoder``: the reader owns the tokenizer, makes inputs of texts, builds the encoder and
 stores what both need beside the weights; the encoder is the torch module. Three pairs exist: two compact ones that read
 the wiring, by tokens (``surrogates.rlm.wired``) or by lines (``surrogates.rlm.lines``), and any T5Gemma encoder
-(``surrogates.rlm.transformers_encoder``). The decoder,
-the digits and the metrics know neither.
+(``surrogates.rlm.transformers_encoder``). The decoder, the digits and the metrics know none of them.
 """
 
 from __future__ import annotations

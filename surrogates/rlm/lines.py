@@ -29,7 +29,7 @@ from surrogates.rlm.encoders import Encoder, Reader, States, check_length
 from surrogates.rlm.inputs import EncodedText
 from surrogates.rlm.wired import EncoderLayer, Wires, head_masks
 from surrogates.text.costs import COSTS, line_costs
-from surrogates.text.parse import CALL, LINE, OPERATOR, PIPE, SPACE
+from surrogates.text.parse import CALL, LINE, OPERATOR, PIPE, SPACE, sections
 from surrogates.text.wiring import bodies, wiring
 
 WORDS_FILE = "words.json"
@@ -249,6 +249,5 @@ class LineEncoder(Encoder):
 
 def _main(text: str) -> np.ndarray:
     """Which lines of ``text`` are the main graph; all where that has none, for a decoder must see something."""
-    lines = text.split("\n")
-    first = max(number for number, line in enumerate(lines) if line.split(" ", 1)[0] == "in") + 1
-    return np.arange(len(lines)) >= (first if first < len(lines) else 0)
+    first, count = sections(text).main.first, text.count("\n") + 1
+    return np.arange(count) >= (first if first < count else 0)
