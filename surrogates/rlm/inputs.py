@@ -60,19 +60,13 @@ class EncodedGraph(NamedTuple):
     def collate(cls, rows: Sequence[EncodedGraph], device: torch.device | str) -> GraphBatch:
         """See ``EncodedText``. Wires travel by line and become pairs of tokens on the device: there are far fewer."""
         length, count = max(len(graph.ids) for graph in rows), max(len(graph.producers) for graph in rows)
-        ids = np.zeros((len(rows), length), dtype=np.int64)
-        lines = np.full((len(rows), length), count, dtype=np.int64)  # padding is a line of its own, without wires
-        wires = np.zeros((len(rows), count + 1, count + 1), dtype=np.uint8)
-        for row, graph in enumerate(rows):
-            size, inner = len(graph.ids), len(graph.producers)
-            ids[row, :size] = graph.ids
-            lines[row, :size] = graph.lines
-            wires[row, :inner, :inner] = graph.producers | graph.ancestors << 1 | graph.operands << 2
-        place = torch.from_numpy(lines).to(device)
-        pairs = torch.from_numpy(wires).to(device).gather(1, place[:, :, None].expand(-1, -1, count + 1))
+        ids = padded([graph.ids for graph in rows], (length,)).to(device)
+        place = padded([graph.lines for graph in rows], (length,), count).to(device)  # padding: a line without wires
+        kinds = [(g.producers | g.ancestors << 1 | g.operands << 2).astype(np.uint8) for g in rows]
+        wires = padded(kinds, (count + 1, count + 1)).to(device)
+        pairs = wires.gather(1, place[:, :, None].expand(-1, -1, count + 1))
         pairs = pairs.gather(2, place[:, None, :].expand(-1, length, -1))
-        kinds = (pairs.bitwise_and(bit).bool() for bit in (1, 2, 4))
-        return GraphBatch(torch.from_numpy(ids).to(device), place < count, *kinds)
+        return GraphBatch(ids, place < count, *(pairs.bitwise_and(bit).bool() for bit in (1, 2, 4)))
 
 
 @dataclass(frozen=True)
@@ -110,12 +104,9 @@ class PlainText(NamedTuple):
     def collate(cls, rows: Sequence[PlainText], device: torch.device | str) -> PlainBatch:
         """See ``EncodedText``."""
         length = max(len(row.ids) for row in rows)
-        ids = np.full((len(rows), length), rows[0].padding, dtype=np.int64)
-        present = np.zeros((len(rows), length), dtype=bool)
-        for i, row in enumerate(rows):
-            ids[i, : len(row.ids)] = row.ids
-            present[i, : len(row.ids)] = True
-        return PlainBatch(torch.from_numpy(ids).to(device), torch.from_numpy(present).to(device))
+        ids = padded([row.ids for row in rows], (length,), rows[0].padding)
+        present = padded([np.ones(len(row.ids), dtype=bool) for row in rows], (length,))
+        return PlainBatch(ids.to(device), present.to(device))
 
 
 @dataclass(frozen=True)
@@ -129,6 +120,16 @@ class PlainBatch:
 def as_text(graph: onnx.ModelProto | str, *, live: bool = False) -> str:
     """The text of a graph, or of its live part; a string is taken to be one already."""
     return graph if isinstance(graph, str) else linearize(graph, live=live)
+
+
+def padded(arrays: Sequence[np.ndarray], shape: tuple[int, ...], fill: int = 0) -> torch.Tensor:
+    """Arrays of one type, none larger than ``shape``, as one tensor ``(len(arrays), *shape)``, ``fill`` beyond them."""
+    dtype = np.int64 if np.issubdtype(arrays[0].dtype, np.signedinteger) else arrays[0].dtype
+    found = np.full((len(arrays), *shape), fill, dtype=dtype)
+    for row, array in enumerate(arrays):
+        corner: tuple[slice, ...] = tuple(slice(size) for size in array.shape)
+        found[row][corner] = array
+    return torch.from_numpy(found)
 
 
 def collate(texts: Sequence[EncodedText], device: torch.device | str = "cpu") -> TextBatch:

@@ -1,10 +1,10 @@
 """The encoder that reads a text line by line, and its reader: one vector a line instead of one a token.
 
 A line begins as the sum of its words and, in the main graph, of what it writes and costs (``surrogates.text.costs``),
-all worked out from the text. A call begins as the words of what it calls, so that a block reads alike whether it is
-written once as a function or where it stands. Layers as those of the wired encoder then carry vectors along the wires,
-without positions: where a line stands says nothing that its wires do not. A network of 250 tokens has some 30 lines,
-and with few labels there is less to learn by heart.
+all worked out from the text. A call begins as the words of what it calls, so that a block reads much alike whether it
+is written once as a function or where it stands. Layers as those of the wired encoder then carry vectors along the
+wires, without positions: where a line stands says nothing that its wires do not. A network of 250 tokens has some 30
+lines, and with few labels there is less to learn by heart.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from torch import Tensor, nn
 
 from search_spaces.errors import CheckpointError, UsageError
 from surrogates.rlm import short_attention
-from surrogates.rlm.attention import rotary
 from surrogates.rlm.config import ModelConfig
 from surrogates.rlm.encoders import Encoder, Reader, States, check_length
-from surrogates.rlm.inputs import EncodedText
+from surrogates.rlm.inputs import EncodedText, padded
 from surrogates.rlm.wired import EncoderLayer, Wires, head_masks
 from surrogates.text.costs import COSTS, line_costs
 from surrogates.text.parse import CALL, LINE, OPERATOR, PIPE, SPACE, sections
@@ -90,21 +89,18 @@ class EncodedLines(NamedTuple):
     def collate(cls, rows: Sequence[EncodedLines], device: torch.device | str) -> LineBatch:
         """See ``EncodedText``."""
         count, length = max(len(row.main) for row in rows), max(len(row.ids) for row in rows)
-        ids = np.zeros((len(rows), length), dtype=np.int64)
-        lines = np.full((len(rows), length), count, dtype=np.int64)  # padding is a line of its own
-        wires = np.zeros((3, len(rows), count, count), dtype=bool)
-        calls = np.zeros((len(rows), count, count), dtype=np.float32)
-        costs = np.zeros((len(rows), count, len(COSTS)), dtype=np.float32)
-        present, main = np.zeros((2, len(rows), count), dtype=bool)
-        for row, graph in enumerate(rows):
-            inner = len(graph.main)
-            ids[row, : len(graph.ids)], lines[row, : len(graph.ids)] = graph.ids, graph.lines
-            for kind, pairs in enumerate((graph.producers, graph.ancestors, graph.operands)):
-                wires[kind, row, :inner, :inner] = pairs
-            calls[row, :inner, :inner], costs[row, :inner] = graph.bodies, graph.costs
-            present[row, :inner], main[row, :inner] = True, graph.main
-        arrays = (ids, lines, present, main, *wires, calls, costs)
-        return LineBatch(*(torch.from_numpy(array).to(device) for array in arrays))
+        parts = (
+            padded([row.ids for row in rows], (length,)),
+            padded([row.lines for row in rows], (length,), count),  # padding is a line of its own
+            padded([np.ones_like(row.main) for row in rows], (count,)),
+            padded([row.main for row in rows], (count,)),
+            padded([row.producers for row in rows], (count, count)),
+            padded([row.ancestors for row in rows], (count, count)),
+            padded([row.operands for row in rows], (count, count)),
+            padded([row.bodies for row in rows], (count, count)),
+            padded([row.costs for row in rows], (count, len(COSTS))),
+        )
+        return LineBatch(*(part.to(device) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -227,8 +223,8 @@ class LineEncoder(Encoder):
         """See ``Encoder``."""
         x = self._lines(batch)
         mask = short_attention.prepared(head_masks(batch, self.config), training=self.training)
-        cosine, sine = rotary(x.shape[1], self.config.width // len(self.config.heads), x.device)
-        nowhere = torch.ones_like(cosine), torch.zeros_like(sine)
+        positions = x.shape[1], self.config.width // len(self.config.heads)
+        nowhere = x.new_ones(positions), x.new_zeros(positions)
         operands = batch.operands.to(x.dtype)
         wires = Wires(operands, operands.transpose(1, 2)) if self.config.flow else None
         for layer in self.layers:

@@ -7,6 +7,7 @@ tensors that it reads.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -51,9 +52,9 @@ class _CostReader(GraphReader):
         self.costs = np.zeros((lines, 2))
         self.spent = np.zeros(2)
 
-    def _line(self, number: int, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
+    def _line(self, number: int, line: re.Match[str], sources: list[Named], slots: Slots | None) -> list[Named]:
         before = self.spent
-        outputs = super()._line(number, text, sources, slots)
+        outputs = super()._line(number, line, sources, slots)
         self.runs[number] += 1
         self.sizes[number] += _log_sizes(outputs[0].tensor)
         self.costs[number] += self.spent - before
@@ -86,12 +87,11 @@ class _Done(NamedTuple):
 @lru_cache(maxsize=1 << 16)
 def _chain_done(text: str, sources: tuple[Tensor, ...], left: tuple[str, ...] | None) -> _Done:
     """Run a chain on its own; ``left`` is None in the main graph, where slots stand in the line."""
-    reader, slots = GraphReader(Sections([], [], Body(0, 0, []))), Slots("")
-    slots.left = left or ()
-    outputs = reader.chain(text, [reader.data_input(tensor) for tensor in sources], None if left is None else slots)
+    reader, slots = GraphReader(Sections([], [], Body(0, 0, []))), None if left is None else Slots(left)
+    outputs = reader.chain(text, [reader.data_input(tensor) for tensor in sources], slots)
     model = reader.model(outputs)
     counts = count_parameters(model), count_macs(model)
-    return _Done(tuple(output.tensor for output in outputs), *counts, slots.left)
+    return _Done(tuple(output.tensor for output in outputs), *counts, () if slots is None else slots.left)
 
 
 def _log_sizes(tensor: Tensor) -> np.ndarray:

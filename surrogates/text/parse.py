@@ -43,8 +43,8 @@ class Slots(Iterator[str]):
         left: Those that are not taken yet.
     """
 
-    def __init__(self, text: str) -> None:
-        self.left = tuple(text.split(";")) if text else ()
+    def __init__(self, left: tuple[str, ...]) -> None:
+        self.left = left
 
     def __next__(self) -> str:
         first, self.left = (self.left[0], self.left[1:]) if self.left else ("", ())
@@ -178,13 +178,15 @@ class GraphReader:
             sources = [self._value(values, word, line) for word in (["1"] if text is None else text.split())]
             if line.startswith("out "):
                 return sources
-            values.append(self._line(number, match["body"], sources, slots))
+            values.append(self._line(number, match, sources, slots))
         return values[-1][:1]
 
-    def _line(self, number: int, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
-        """What line ``number`` writes; ``text`` is the line without references and mark."""
-        call = CALL.fullmatch(text)
-        return self.chain(text, sources, slots) if call is None else self._call(call, sources, slots)
+    def _line(self, number: int, line: re.Match[str], sources: list[Named], slots: Slots | None) -> list[Named]:
+        """What a ``LINE``, the text's ``number``-th, writes."""
+        call = CALL.fullmatch(line["body"])
+        if call is None:
+            return self.chain(line["body"], sources, slots)
+        return self._call(call, sources, slots, line[0])
 
     @staticmethod
     def _value(values: list[list[Named]], word: str, line: str) -> Named:
@@ -196,15 +198,15 @@ class GraphReader:
         except IndexError:
             raise InvalidGraphError(f"{line!r} reads {word!r}, where nothing is") from None
 
-    def _call(self, call: re.Match[str], sources: list[Named], slots: Slots | None) -> list[Named]:
+    def _call(self, call: re.Match[str], sources: list[Named], slots: Slots | None, line: str) -> list[Named]:
         number, functions = int(call["number"]), self.text.functions
         if not 1 <= number <= len(functions):
-            raise InvalidGraphError(f"{call[0]!r} calls a function that is not defined; there are {len(functions)}")
+            raise InvalidGraphError(f"{line!r} calls a function that is not defined; there are {len(functions)}")
         function = functions[number - 1]
         if len(sources) != function.inputs:
-            raise InvalidGraphError(f"{call[0]!r} gives {len(sources)} inputs; F{number} takes {function.inputs}")
+            raise InvalidGraphError(f"{line!r} gives {len(sources)} inputs; F{number} takes {function.inputs}")
         for _ in range(int(call["times"] or 1)):
-            own = Slots(call["slots"] or "") if slots is None else slots
+            own = Slots(tuple((call["slots"] or "").split(";"))) if slots is None else slots
             sources = self._body(function, sources, own)
         return sources
 

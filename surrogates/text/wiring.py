@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from search_spaces.errors import InvalidGraphError
+from surrogates.text.parse import CALL, sections
 
 _REFERENCES = re.compile(r" <([\d. ]*)(?: @\S+)?$")
-_CALL = re.compile(r"F(\d+)(?:\*(\d+))?(?=[:\s]|$)")
+_CALL = re.compile(r"F(\d+)(?=[*:\s]|$)")
 #: Lines that begin by bringing others together; an activation may follow.
 _MERGE = re.compile(r"(Add|Sum|Concat)\b")
 
@@ -72,25 +73,17 @@ def bodies(text: str) -> np.ndarray:
     Raises:
         InvalidGraphError: A call of a function that is not defined.
     """
-    lines = text.split("\n")
-    runs = np.zeros((len(lines), len(lines)), dtype=np.float32)
-    spans: list[slice] = []
-    inside = False
-    for i, line in enumerate(lines):
-        kind = line.split(" ", 1)[0]
-        if kind in ("def", "in"):
-            inside = kind == "def"
-            if inside:
-                spans.append(slice(i + 1, i + 1))
-            continue
-        if inside:
-            spans[-1] = slice(spans[-1].start, i + 1)
-        if (call := _CALL.match(line)) is not None:
-            if not 1 <= int(call[1]) <= len(spans) - inside:
-                raise InvalidGraphError(
-                    f"line {i} calls F{call[1]}, but only {len(spans) - inside} functions are defined"
-                )
-            span, times = spans[int(call[1]) - 1], int(call[2] or 1)
+    parts, count = sections(text), text.count("\n") + 1
+    runs = np.zeros((count, count), dtype=np.float32)
+    spans = [slice(body.first, body.first + len(body.lines)) for body in parts.functions]
+    for defined, body in enumerate([*parts.functions, parts.main]):
+        for i, line in enumerate(body.lines, start=body.first):
+            call = CALL.match(line)
+            if call is None:
+                continue
+            if not 1 <= int(call["number"]) <= defined:
+                raise InvalidGraphError(f"line {i} calls F{call['number']}, but only {defined} functions are defined")
+            span, times = spans[int(call["number"]) - 1], int(call["times"] or 1)
             runs[i, span] += times
             runs[i] += times * runs[span].sum(axis=0)
     return runs
