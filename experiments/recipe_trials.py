@@ -85,6 +85,14 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "dropout_0": {"model.dropout": 0.0},
         "dropout_20": {"model.dropout": 0.2},
         "lines": SETTINGS["rlm_lines"],
+        "lines_inlined": {**SETTINGS["rlm_lines"], "reading.functions": "repeated"},
+        "lines_quantile": {**SETTINGS["rlm_lines"], "training.ranking": 100.0, "training.ranking_by": "quantile"},
+        "lines_inlined_quantile": {
+            **SETTINGS["rlm_lines"],
+            "reading.functions": "repeated",
+            "training.ranking": 100.0,
+            "training.ranking_by": "quantile",
+        },
     },
 }
 

@@ -17,6 +17,7 @@ from nasrlm.bench.texts import Texts
 from nasrlm.labels.own_table import own_table
 from nasrlm.labels.tables import LabelTable, load_table
 from search_spaces.networks import Networks
+from surrogates.rlm.config import ReadingConfig
 
 #: Folder inside that of the runs with computed zero-cost proxies: ``<table>.parquet``, one row a row of the table.
 COMPUTED = "zero_cost"
@@ -65,7 +66,7 @@ def graphs(
     """The networks of ``rows`` in the form that ``method`` predicts ``metrics`` from."""
     if method.reads == "networks":
         return networks(table, rows)
-    return _texts(table, folder, live=method.blind(metrics).get("reading.dead") == "drop")[rows]
+    return _texts(table, folder, method.reading(metrics))[rows]
 
 
 def given(table: LabelTable, method: Method, rows: np.ndarray) -> pd.DataFrame | None:
@@ -97,5 +98,6 @@ def _ranks(table: LabelTable) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=4)
-def _texts(table: LabelTable, folder: Path, *, live: bool) -> Texts:
-    return Texts(table, folder / "texts" / f"{table.name}{'_live' if live else ''}.parquet", live=live)
+def _texts(table: LabelTable, folder: Path, reading: ReadingConfig) -> Texts:
+    parts = [table.name, *["live"] * reading.live, *["all"] * (not reading.inlining)]
+    return Texts(table, folder / "texts" / f"{'_'.join(parts)}.parquet", reading)

@@ -18,6 +18,7 @@ from nasrlm.labels.tables import LabelTable
 from search_spaces.errors import UnknownNameError
 from surrogates import registry
 from surrogates.base import Surrogate
+from surrogates.rlm.config import ReadingConfig
 
 Settings = Mapping[str, object]
 #: Zero-cost proxies that are methods of their own; their values are columns ``zcp_<name>`` of a table.
@@ -81,6 +82,12 @@ class Method:
     def blind(self, metrics: Sequence[str]) -> Settings:
         """``quality`` for ``metrics`` that dead operations do not touch, nothing for others."""
         return {} if any(metric(name).counts_dead for name in metrics) else self.quality
+
+    def reading(self, metrics: Sequence[str]) -> ReadingConfig:
+        """What a language model reads of a network to predict ``metrics``."""
+        chosen = {**self.settings, **self.blind(metrics)}
+        own = {field.name: chosen.get(f"reading.{field.name}", field.default) for field in fields(ReadingConfig)}
+        return ReadingConfig(**own)  # type: ignore[arg-type]
 
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """What a run depends on besides its labels: ``chosen``, and the very checkpoint it starts from."""

@@ -51,12 +51,16 @@ SETTINGS: dict[str, Mapping[str, object]] = {
         "decoding.precision": "auto",
     },
 }
-# Lines have no order: sixteen texts of a network would be one. Set by hand, on draws that are not reported.
+# Lines have no order: sixteen texts of a network would be one. A block is one line of the main graph, as often as it
+# may be there. Set by hand, on draws that are not reported (experiments/recipe_trials.py).
 SETTINGS["rlm_lines"] = {
     **SETTINGS["rlm"],
     "model.encoder": "lines",
     "model.encoder_layers": 2,
+    "reading.functions": "all",
     "training.orders": 1,
+    "training.ranking": 10.0,
+    "training.ranking_by": "slope",
 }
 #: Settings for metrics that dead operations do not touch; see ``Method.quality``.
 LIVE: Mapping[str, object] = {"reading.dead": "drop"}

@@ -9,7 +9,8 @@ import pandas as pd
 
 from nasrlm.bench.files import replace_file
 from nasrlm.labels.tables import LabelTable
-from surrogates.text import linearize
+from surrogates.rlm.config import ReadingConfig
+from surrogates.rlm.inputs import as_text
 
 
 class Texts:
@@ -19,11 +20,11 @@ class Texts:
         table: Whose networks.
         path: Parquet file that keeps them; made when first needed. If a few of its texts are not what the networks read
             today, it is of another version and is not used.
-        live: Texts of the live parts alone.
+        reading: What of a network is written.
     """
 
-    def __init__(self, table: LabelTable, path: Path, *, live: bool = False) -> None:
-        self._table, self._path, self._live = table, path, live
+    def __init__(self, table: LabelTable, path: Path, reading: ReadingConfig | None = None) -> None:
+        self._table, self._path, self._reading = table, path, reading or ReadingConfig()
         self._known: dict[int, str] = {}
         if path.is_file():
             frame = pd.read_parquet(path)
@@ -45,4 +46,4 @@ class Texts:
         return [self._known[row] for row in wanted]
 
     def _read(self, row: int) -> str:
-        return linearize(self._table.space.to_onnx(self._table.architectures[row]), live=self._live)
+        return as_text(self._table.space.to_onnx(self._table.architectures[row]), self._reading)

@@ -73,18 +73,28 @@ class ReadingConfig:
     Attributes:
         dead: ``keep`` reads all of it, as a device runs it; ``drop`` leaves out what its result does not depend on
             (``surrogates.text.live``), which does not touch the accuracy. Graphs given as texts are taken as they are.
+        functions: ``repeated`` writes the functions that a network calls more than once, the others where they are
+            called, which is shortest; ``all`` writes every one, so that a block reads the same in every network.
     """
 
     dead: str = "keep"
+    functions: str = "repeated"
 
     def __post_init__(self) -> None:
         if self.dead not in ("keep", "drop"):
             raise UsageError(f"unknown treatment {self.dead!r} of dead operations; choose from: keep, drop")
+        if self.functions not in ("repeated", "all"):
+            raise UsageError(f"unknown choice {self.functions!r} of functions; choose from: repeated, all")
 
     @property
     def live(self) -> bool:
         """Whether only the live part is read."""
         return self.dead == "drop"
+
+    @property
+    def inlining(self) -> bool:
+        """Whether a function that is called once is read where it is called."""
+        return self.functions == "repeated"
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,9 @@ class TrainingConfig:
         digit_weights: Weight of the loss of a number's first, second, … token; the last holds for all further ones.
         orders: Orders in which each graph is written, drawn anew in every epoch: its own, and random ones of the same
             network. Needs models, not texts.
-        ranking: Weight of a pairwise loss on the expected first digit beside the loss of the digits; see
+        ranking: Weight of a pairwise loss on the first digit beside the loss of the digits; see
             ``surrogates.rlm.losses``. Needs the quantile scale.
+        ranking_by: What of the first digit it orders: the expected ``quantile``, or the ``slope`` of its logits.
     """
 
     epochs: int = 40
@@ -134,10 +145,13 @@ class TrainingConfig:
     digit_weights: tuple[float, ...] = (1.0,)
     orders: int = 1
     ranking: float = 0.0
+    ranking_by: str = "quantile"
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision {self.precision!r}; choose from: {', '.join(PRECISIONS)}")
+        if self.ranking_by not in ("quantile", "slope"):
+            raise UsageError(f"unknown ranking_by {self.ranking_by!r}; choose from: quantile, slope")
         least_values = {"epochs": 1, "batch_size": 1, "evaluate_every": 1, "patience": 0, "orders": 1, "ranking": 0}
         for name, least in least_values.items():
             if getattr(self, name) < least:

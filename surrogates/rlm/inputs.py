@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import torch
 
+from surrogates.rlm.config import ReadingConfig
 from surrogates.text.linearize import linearize
 
 
@@ -117,9 +118,9 @@ class PlainBatch:
     present: torch.Tensor
 
 
-def as_text(graph: onnx.ModelProto | str, *, live: bool = False) -> str:
-    """The text of a graph, or of its live part; a string is taken to be one already."""
-    return graph if isinstance(graph, str) else linearize(graph, live=live)
+def as_text(graph: onnx.ModelProto | str, reading: ReadingConfig) -> str:
+    """What is read of a graph; a string is taken to be that already."""
+    return graph if isinstance(graph, str) else linearize(graph, live=reading.live, inlining=reading.inlining)
 
 
 def padded(arrays: Sequence[np.ndarray], shape: tuple[int, ...], fill: int = 0) -> torch.Tensor:

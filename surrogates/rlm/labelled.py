@@ -13,9 +13,10 @@ import onnx
 import pandas as pd
 
 from search_spaces.errors import UnknownNameError, UsageError
+from surrogates.rlm.config import ReadingConfig
 from surrogates.rlm.inputs import EncodedText, as_text
 from surrogates.rlm.scales import Scale
-from surrogates.text.linearize import in_other_orders, linearize
+from surrogates.text.linearize import in_other_orders
 
 #: Models, or texts already linearised.
 Graphs = Sequence[onnx.ModelProto | str]
@@ -85,29 +86,30 @@ class LabelledGraphs:
 
 
 def texts_in_orders(
-    graphs: Graphs, orders: int, *, seed: int, live: bool = False, by_content: bool = False
+    graphs: Graphs, orders: int, reading: ReadingConfig, *, seed: int, by_content: bool = False
 ) -> list[list[str]]:
     """``orders`` texts of each of ``n`` graphs, as ``orders`` lists of ``n``; the first holds their own texts.
 
     Args:
         graphs: The graphs.
         orders: How many.
+        reading: What of the graphs is written.
         seed: Seed of the random orders.
-        live: Write the live parts of the graphs alone.
         by_content: Draw by what a graph is, not by where it stands: equal graphs get equal texts.
 
     Raises:
         UsageError: Several orders of a graph that is given as text.
     """
     if orders == 1:
-        return [[as_text(graph, live=live) for graph in graphs]]
+        return [[as_text(graph, reading) for graph in graphs]]
     rows = []
     for index, graph in enumerate(graphs):
         if isinstance(graph, str):
             raise UsageError(f"a text has one order, asked for {orders} (orders, readings); give ONNX models instead")
-        text = linearize(graph, live=live)
+        text = as_text(graph, reading)
         rng = np.random.default_rng([seed, 3, zlib.crc32(text.encode()) if by_content else index])
-        rows.append([text, *in_other_orders(graph, orders - 1, rng=rng, live=live)])
+        others = in_other_orders(graph, orders - 1, rng=rng, live=reading.live, inlining=reading.inlining)
+        rows.append([text, *others])
     return [list(column) for column in zip(*rows, strict=True)]
 
 

@@ -1,12 +1,18 @@
 """What training minimises: the cross-entropy of digits, and optionally a ranking loss through the first digit.
 
-The ranking loss (``TrainingConfig.ranking``) reads the first digit's softmax as an expected quantile,
-``sum p_d (d + .5) / 10``, and asks of every two graphs of the batch that the better one's lies above the other's by
-their true distance, at most by ``MARGIN``: ``max(0, min(MARGIN, y_i - y_j) - (e_i - e_j))``. A pairwise hinge as in
-FLAN (arXiv 2403.02484), but one that never asks for more than the truth. It shapes the same logits that decoding reads
-and adds no weights. Only the first digit takes part, so two graphs within a tenth are told apart by spreading its
-probability over two digits: that pulls against the cross-entropy. With many labels the weight should stay small; with
-few, the order of networks is worth more than their digits (``nasrlm.bench.settings``).
+The ranking loss (``TrainingConfig.ranking``) makes one number ``e`` of the first digit's logits and asks of every two
+graphs of the batch that the better one's lies above the other's, ``max(0, margin - (e_i - e_j))``: a pairwise hinge as
+in FLAN (arXiv 2403.02484). It shapes the same logits that decoding reads and adds no weights. Two numbers can be made
+(``TrainingConfig.ranking_by``):
+
+- ``quantile``: the expected quantile ``sum p_d (d + .5) / 10`` of the softmax. The margin is the true distance of the
+  two graphs, at most ``MARGIN``: it never asks for more than the truth. Two graphs within a tenth are told apart by
+  spreading probability over two digits, which pulls against the cross-entropy.
+- ``slope``: the slope of the ten logits over the digits. It rises with the expected quantile but has no bounds, so the
+  margin is ``MARGIN`` for any two: as a perceptron's output it orders finely what the softmax of ten digits crowds
+  together at either end.
+
+With few labels the order of networks is worth more than their digits (``nasrlm.bench.settings``).
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from surrogates.rlm.inputs import collate
 from surrogates.rlm.labelled import LabelledGraphs, visibility
 from surrogates.rlm.precision import autocast
 
-#: Largest distance of two expected quantiles that the ranking loss asks for.
+#: What the ranking loss asks for between two graphs, at most or always.
 MARGIN = 0.1
 
 
@@ -88,30 +94,45 @@ class Objective:
 
     def _ranking(self, logits: Tensor, rows: np.ndarray, mine: np.ndarray) -> Tensor:
         """The pairwise loss of the whole batch; differentiable in the own graphs, the others' numbers are constants."""
-        device = logits.device
-        probability = logits[:, :, 0, list(DIGITS)].softmax(-1)
-        expected = (probability * (torch.arange(10, device=device) + 0.5) / 10).sum(-1)[: len(mine)]
+        device, by_slope = logits.device, self.config.ranking_by == "slope"
+        first = logits[: len(mine), :, 0, list(DIGITS)]
+        scores = slope(first) if by_slope else expected_quantile(first)
         places = torch.from_numpy(mine).to(device)
-        whole = torch.zeros(len(rows), expected.shape[1], device=device).index_copy(0, places, expected)
+        whole = torch.zeros(len(rows), scores.shape[1], device=device).index_copy(0, places, scores)
         if self.accelerator.num_processes > 1:
             whole = whole + (self._summed(whole) - whole.detach())
         return pairwise(
             whole,
             torch.from_numpy(self.data.labels[rows]).to(device, torch.float32),
             torch.tensor(self.data.weights, device=device),
+            capped=not by_slope,
         )
 
 
-def pairwise(expected: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def expected_quantile(logits: Tensor) -> Tensor:
+    """Of the first digit's ten logits ``(..., 10)``, the quantile expected if the others are unknown ``(...)``."""
+    middles = (torch.arange(10, device=logits.device) + 0.5) / 10
+    return (logits.softmax(-1) * middles).sum(-1)
+
+
+def slope(logits: Tensor) -> Tensor:
+    """Least-squares slope of ten logits ``(..., 10)`` over the digits, from one end to the other: ``(...)``."""
+    places = torch.linspace(-1, 1, 10, device=logits.device)
+    return (logits * places).sum(-1) / places.square().sum()
+
+
+def pairwise(scores: Tensor, truth: Tensor, weights: Tensor, *, capped: bool) -> Tensor:
     """Mean hinge over all pairs of graphs, metric by metric.
 
     Args:
-        expected: ``(b, m)``, predicted.
-        truth: ``(b, m)``, same unit; NaN where unknown.
+        scores: ``(b, m)``, predicted.
+        truth: ``(b, m)``; NaN where unknown.
         weights: ``(m,)``, of the metrics.
+        capped: Scores have the unit of ``truth``, and no two need lie farther apart than the truth.
     """
     distance = truth[:, None] - truth[None]
     share = (distance > 0) * weights  # a comparison with NaN is false
-    hinge = functional.relu(distance.nan_to_num().clamp(max=MARGIN) - (expected[:, None] - expected[None]))
+    margin = distance.nan_to_num().clamp(max=MARGIN) if capped else MARGIN
+    hinge = functional.relu(margin - (scores[:, None] - scores[None]))
     result: Tensor = (share * hinge).sum() / share.sum().clamp(min=1e-9)
     return result

@@ -101,9 +101,8 @@ class Readout:
     ) -> dict[str, Outcomes]:
         """The distribution of each metric on its scale, over all readings, not yet stretched; as ``predict``."""
         with without_collector():
-            orders = texts_in_orders(
-                graphs, self.decoding.readings, seed=self.decoding.seed, live=self.reading.live, by_content=True
-            )
+            count, seed = self.decoding.readings, self.decoding.seed
+            orders = texts_in_orders(graphs, count, self.reading, seed=seed, by_content=True)
         readings = [self.outcomes(encode(order), names, given, generator, bar) for order in orders]
         return {name: mixture([reading[name] for reading in readings]) for name in names}
 

@@ -301,10 +301,10 @@ class RLM(Surrogate):
     def _texts(self, graphs: Graphs) -> list[list[str]]:
         """Texts to learn from, as many orders as wanted."""
         training = self.training
-        return texts_in_orders(graphs, training.orders, seed=training.seed, live=self.reading.live)
+        return texts_in_orders(graphs, training.orders, self.reading, seed=training.seed)
 
     def _own_texts(self, graphs: Graphs) -> list[str]:
-        return [as_text(graph, live=self.reading.live) for graph in graphs]
+        return [as_text(graph, self.reading) for graph in graphs]
 
     def encode(self, graphs: Sequence[onnx.ModelProto | str]) -> list[EncodedText]:
         """Inputs of the encoder; what ``predict`` does first, for those who predict the same graphs again."""

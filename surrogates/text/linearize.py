@@ -16,8 +16,8 @@ A NAS-Bench-201 network reads::
 - A *line* is a chain of operators joined by ``|``, each feeding only the next. ``<2 3`` names the lines it reads,
   counted backwards; a line that reads just the previous one shows nothing.
 - ``def`` opens a function (``def 2`` with two inputs, which count as the lines before its first); ``F1`` calls the
-  first function, ``F1*5`` five times in a row. A function called once, or a mere chain, is written where it is called.
-  Equal bodies are one function, whatever their names and widths.
+  first function, ``F1*5`` five times in a row. A mere chain is written where it is called, and so is a function called
+  once, unless ``inlining`` is off. Equal bodies are one function, whatever their names and widths.
 - Weights are not written: their shapes follow from the operators. Where they do not (a convolution that changes the
   number of channels), the line shows ``c64``, and a call lists such slots of its body in order: ``F2:c32;;c32``.
 - In the main graph ``@16`` shows a change of height and width.
@@ -46,28 +46,32 @@ from surrogates.text.templates import Fact, Instance, Reference, Template, insta
 _REPEATED = re.compile(r"(?P<name>F\d+)(?:\*(?P<times>\d+))?(?P<slots>:[^ ]*)?(?P<rest> <[\d. ]*)?")
 
 
-def linearize(model: onnx.ModelProto, *, outlining: bool = True, live: bool = False) -> str:
+def linearize(model: onnx.ModelProto, *, outlining: bool = True, live: bool = False, inlining: bool = True) -> str:
     """The text of ``model``; see the module's description of the language.
 
     Args:
         model: Any ONNX model of opset 13 or later; values of weights are not needed.
         outlining: Whether repeated parts of a model without functions become functions of the text.
         live: Leave out what the result does not depend on (``surrogates.text.live``).
+        inlining: Whether a function that is called once is written where it is called. Without, a block of the model
+            reads the same however often the network has it, and the main graph is shorter, the text longer.
 
     Raises:
         InvalidGraphError: Operators unknown to ONNX, shapes that do not fit, or control flow.
     """
-    return _write(*_read(model, outlining, live))
+    return _write(*_read(model, outlining, live), inlining=inlining)
 
 
-def in_other_orders(model: onnx.ModelProto, count: int, *, rng: np.random.Generator, live: bool = False) -> list[str]:
+def in_other_orders(
+    model: onnx.ModelProto, count: int, *, rng: np.random.Generator, live: bool = False, inlining: bool = True
+) -> list[str]:
     """Texts of ``model`` with the lines of every body in ``count`` random topological orders; may hold equal texts.
 
     Raises:
         InvalidGraphError: As ``linearize``.
     """
     instance, headers = _read(model, True, live)
-    return [_write(reordered(instance, rng=rng), headers) for _ in range(count)]
+    return [_write(reordered(instance, rng=rng), headers, inlining=inlining) for _ in range(count)]
 
 
 def _read(model: onnx.ModelProto, outlining: bool, live: bool) -> tuple[Instance, list[str]]:
@@ -89,10 +93,10 @@ def _header(tensor: Tensor) -> str:
     return f"in{kind} {batch}{'x'.join('?' if not isinstance(d, int) else str(d) for d in dims[0 if batch else 1 :])}"
 
 
-def _write(main: Instance, headers: list[str]) -> str:
+def _write(main: Instance, headers: list[str], *, inlining: bool) -> str:
     sites: Counter[Template] = Counter()
     _count_sites(main.template, sites, set())
-    writer = _Writer({template for template, count in sites.items() if count > 1})
+    writer = _Writer({template for template, count in sites.items() if count > inlining})
     body = writer.body(main.template, main.facts, first=len(headers))
     return "\n".join([*writer.definitions, *headers, *body])
 

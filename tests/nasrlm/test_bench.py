@@ -376,6 +376,18 @@ def test_texts_are_those_that_the_method_learns_from(own_file: Path, tmp_path: P
     assert linearize(model, live=True) != linearize(model)
 
 
+def test_texts_with_all_functions_are_kept_apart(tmp_path: Path) -> None:
+    space = search_spaces.get("fbnet")
+    arch = space.sample(np.random.default_rng(0))
+    pd.DataFrame({"arch": [space.format(arch)], "board_latency_ms": [1.0]}).to_csv(tmp_path / "mine.csv", index=False)
+    table = open_table("mine", str(tmp_path / "mine.csv"), "fbnet", ("board_latency_ms",), tmp_path)
+    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(arch)
+    every = replace(method, settings={**method.settings, "reading.functions": "all"})
+    for some, inlining in (method, True), (every, False), (method, True):
+        assert graphs(table, some, ["board_latency_ms"], rows, tmp_path) == [linearize(model, inlining=inlining)]
+    assert linearize(model, inlining=False) != linearize(model)
+
+
 def test_bench_from_the_command_line(
     own_file: Path, tmp_path: Path, plugged: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

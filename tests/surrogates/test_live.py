@@ -158,6 +158,8 @@ def test_a_model_that_drops_what_is_dead_cannot_tell_twins_apart(tmp_path: Path)
     assert spread["drop"] == 0 < spread["keep"]
     with pytest.raises(UsageError, match="unknown treatment 'burn' of dead operations; choose from: keep, drop"):
         ReadingConfig(dead="burn")
+    with pytest.raises(UsageError, match="unknown choice 'some' of functions; choose from: repeated, all"):
+        ReadingConfig(functions="some")
 
 
 @settings(max_examples=150)

@@ -169,6 +169,24 @@ def test_other_orders_of_a_network_are_the_same_network(name: str) -> None:
         assert text.count("\ndef") == own.count("\ndef")
 
 
+def test_without_inlining_the_main_graph_is_that_of_the_model() -> None:
+    """A block reads the same wherever it stands; written where it is called, that depends on how often it is there."""
+    space, rng = search_spaces.get("fbnet"), np.random.default_rng(0)
+    models = [space.to_onnx(space.sample(rng)) for _ in range(6)]
+    alike, inlined = [[_main(linearize(m, inlining=inlining)) for m in models] for inlining in (False, True)]
+    calls = [sum(node.op_type != "Constant" for node in model.graph.node) for model in models]
+    assert len(set(calls)) == 1  # every network of the space has as many blocks
+    # neighbours that are equal share a line
+    assert all(sum(int((line + "*1").split("*")[1][:1]) for line in main) == calls[0] for main in alike)
+    assert all(len(a) <= len(b) for a, b in zip(alike, inlined, strict=True))
+    assert any(len(a) < len(b) for a, b in zip(alike, inlined, strict=True))
+
+
+def _main(text: str) -> list[str]:
+    lines = text.split("\n")
+    return lines[max(k for k, line in enumerate(lines) if line.startswith("in")) + 1 :]
+
+
 def test_orders_of_a_cell_differ() -> None:
     space = search_spaces.get("nasbench201")
     model = space.to_onnx(space.parse(CELL))

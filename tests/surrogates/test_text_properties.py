@@ -129,11 +129,13 @@ def test_random_graphs_survive_the_text(model: onnx.ModelProto) -> None:
 
 
 @settings(max_examples=48, deadline=None)
-@given(st.sampled_from(search_spaces.names()), st.integers(0, 2**32), st.booleans(), st.booleans())
-def test_networks_of_every_space_survive_the_text(name: str, seed: int, functions: bool, outlining: bool) -> None:
+@given(st.sampled_from(search_spaces.names()), st.integers(0, 2**32), st.booleans(), st.booleans(), st.booleans())
+def test_networks_of_every_space_survive_the_text(
+    name: str, seed: int, functions: bool, outlining: bool, inlining: bool
+) -> None:
     space = search_spaces.get(name)
     model = space.to_onnx(space.sample(np.random.default_rng(seed)), functions=functions)
-    parsed = parse(linearize(model, outlining=outlining))
+    parsed = parse(linearize(model, outlining=outlining, inlining=inlining))
     onnx.checker.check_model(parsed, full_check=True)
     assert signature(parsed) == signature(model)
 
@@ -149,7 +151,8 @@ def test_random_graphs_survive_outlining(model: onnx.ModelProto) -> None:
 @settings(max_examples=80)
 @given(graphs(), st.integers(0, 2**32))
 def test_other_orders_are_the_same_graph(model: onnx.ModelProto, seed: int) -> None:
-    for text in in_other_orders(model, 3, rng=np.random.default_rng(seed)):
+    rng = np.random.default_rng(seed)
+    for text in in_other_orders(model, 3, rng=rng) + in_other_orders(model, 1, rng=rng, inlining=False):
         parsed = parse(text)
         onnx.checker.check_model(parsed, full_check=True)
         assert signature(parsed, commutative=True) == signature(model, commutative=True)

@@ -21,7 +21,7 @@ from search_spaces.networks import Networks
 from surrogates.progress import Progress
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 from surrogates.rlm.evaluation import rank_correlation
-from surrogates.rlm.losses import pairwise
+from surrogates.rlm.losses import expected_quantile, pairwise, slope
 from surrogates.text import linearize
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
@@ -167,19 +167,37 @@ def test_graphs_are_read_in_several_orders(tmp_path: Path) -> None:
 def test_the_ranking_loss_asks_for_the_true_distance() -> None:
     truth = torch.tensor([[0.10, 0.5], [0.15, np.nan], [0.90, 0.2]])
     weights = torch.tensor([1.0, 2.0])
-    assert pairwise(truth.nan_to_num(), truth, weights) == 0  # the truth itself costs nothing
+    assert pairwise(truth.nan_to_num(), truth, weights, capped=True) == 0  # the truth itself costs nothing
     # first metric: 3 pairs, all expected equal, so margins .05, .1 and .1; second: one pair, margin .1, weight 2
-    constant = pairwise(torch.full((3, 2), 0.5), truth, weights)
+    constant = pairwise(torch.full((3, 2), 0.5), truth, weights, capped=True)
     np.testing.assert_allclose(constant, (0.05 + 0.1 + 0.1 + 2 * 0.1) / 5, rtol=1e-6)
-    assert pairwise(-truth.nan_to_num(), truth, weights) > constant
+    assert pairwise(-truth.nan_to_num(), truth, weights, capped=True) > constant
     unknown = torch.full((3, 2), torch.nan)
-    assert pairwise(truth.nan_to_num(), unknown, weights) == 0
+    assert pairwise(truth.nan_to_num(), unknown, weights, capped=True) == 0
 
 
-def test_the_ranking_loss_orders_by_itself(cells: tuple[list[str], pd.DataFrame]) -> None:
+def test_without_a_cap_the_ranking_loss_asks_the_same_of_all_pairs() -> None:
+    truth, weights = torch.tensor([[0.10], [0.11], [0.90]]), torch.ones(1)
+    # the first pair lacks .05 of the margin, the others nothing
+    loss = pairwise(torch.tensor([[0.0], [0.05], [3.0]]), truth, weights, capped=False)
+    np.testing.assert_allclose(loss, 0.05 / 3, rtol=1e-5)
+
+
+def test_what_the_first_digit_is_ordered_by() -> None:
+    logits = torch.log_softmax(torch.randn(200, 10, generator=torch.Generator().manual_seed(0)), -1)
+    steeper = logits + 0.4 * torch.linspace(-1, 1, 10)
+    torch.testing.assert_close(slope(steeper) - slope(logits), torch.full((200,), 0.4))
+    assert (expected_quantile(steeper) > expected_quantile(logits)).all()
+    certain = torch.full((10,), -100.0).index_fill(0, torch.tensor(7), 0.0)
+    torch.testing.assert_close(expected_quantile(certain), torch.tensor(0.75))
+    torch.testing.assert_close(slope(logits + 5.0), slope(logits))  # as the softmax, blind to a constant
+
+
+@pytest.mark.parametrize("by", ["quantile", "slope"])
+def test_the_ranking_loss_orders_by_itself(by: str, cells: tuple[list[str], pd.DataFrame]) -> None:
     """Digits of no weight, so that whatever is learned comes from the pairs."""
     texts, labels = cells
-    training = config(epochs=10, digit_weights=(0.0, 1e-9), ranking=10.0)
+    training = config(epochs=10, digit_weights=(0.0, 1e-9), ranking=10.0, ranking_by=by)
     rlm = RLM(TINY, training).fit(texts, labels[["params"]])
     assert kendall_tau(labels["params"].to_numpy(), rlm.predict(texts).mean[:, 0]) > 0.5
     with pytest.raises(UsageError, match="quantile"):
@@ -296,6 +314,8 @@ def test_what_does_not_fit_together_is_named(cells: tuple[list[str], pd.DataFram
         rlm.finetune(texts[:8], params[:8], freeze=everything)
     with pytest.raises(UsageError, match="unknown precision 'half'; choose from: auto, float32, bfloat16"):
         config(precision="half")
+    with pytest.raises(UsageError, match="unknown ranking_by 'taste'; choose from: quantile, slope"):
+        config(ranking_by="taste")
 
 
 def test_progress_counts_graphs(cells: tuple[list[str], pd.DataFrame], capsys: pytest.CaptureFixture[str]) -> None:
