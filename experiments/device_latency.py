@@ -124,8 +124,8 @@ def judged(
         others = [f"{column}{SUFFIX}" for column in TABLES[table.name] if family(column) != device]
         learn_others(table, known, others, steps, seed).save_pretrained(folder)
     others_model = RLM.from_pretrained(folder)
-    seen = {table.space.canonical(table.architectures[int(row)]) for row in known}
-    test = np.array([row for row in rest[-TEST:] if table.space.canonical(table.architectures[int(row)]) not in seen])
+    seen = {table.canonical(int(row)) for row in known}
+    test = np.array([row for row in rest[-TEST:] if table.canonical(int(row)) not in seen])
     networks_to_judge = networks(table, test)
     guesses = others_model.predict(networks_to_judge).mean
     rows = []

@@ -45,7 +45,7 @@ def load() -> LabelTable:
 
 def split(table: LabelTable, *, seed: int = 0) -> Split:
     """Half of the cells for training, the rest for test; a tenth of the training cells for validation."""
-    keys = np.array([table.space.canonical(arch) for arch in table.architectures])
+    keys = np.array([table.canonical(row) for row in range(len(table))])
     classes = np.random.default_rng(seed).permutation(np.unique(keys))
     sizes = dict(zip(*np.unique(keys, return_counts=True), strict=True))
     total = np.cumsum([sizes[key] for key in classes])

@@ -93,10 +93,10 @@ def draw(table: LabelTable, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on, and rows to test on that are not functionally identical to any of them."""
     order = np.random.default_rng([seed, n]).permutation(len(table))
     train = order[:n]
-    known = {table.space.canonical(table.architectures[row]) for row in train}
+    known = {table.canonical(int(row)) for row in train}
     test: list[int] = []
     for row in order[n:]:
-        if table.space.canonical(table.architectures[row]) not in known:
+        if table.canonical(int(row)) not in known:
             test.append(int(row))
         if len(test) == TEST_NETWORKS:
             break

@@ -82,7 +82,7 @@ def random_search(table: LabelTable, quality: HypervolumeFraction, seed: int) ->
 
 def reachable(table: LabelTable, objectives: tuple[str, ...], quality: HypervolumeFraction) -> dict[str, float]:
     """Hypervolume fraction, by true labels, of one network per canonical key: the fastest, or one at random."""
-    keys = pd.Series([table.space.canonical(arch) for arch in table.architectures], index=table.frame.index)
+    keys = pd.Series([table.canonical(row) for row in range(len(table))], index=table.frame.index)
     fastest = table.frame[objectives[1]].groupby(keys).idxmin()
     at_random = [
         quality.fraction(table.frame.loc[keys.sample(frac=1, random_state=seed).drop_duplicates().index])

@@ -34,7 +34,7 @@ def noise_ceiling(table: LabelTable, metric: str, *, seed: int = 0, draws: int =
         return float("nan")
     rng = np.random.default_rng(seed)
     known = rng.permutation(np.flatnonzero(table.frame[metric].notna()))[:rows]
-    keys = pd.Series([table.space.canonical(table.architectures[int(row)]) for row in known])
+    keys = pd.Series([table.canonical(int(row)) for row in known])
     values = table.frame[metric].to_numpy(dtype=float)[known]
     twins = [np.asarray(members) for members in keys.groupby(keys).indices.values() if len(members) > 1]
     if sum(map(len, twins)) < LEAST:

@@ -87,7 +87,7 @@ def complete_proxies(table: LabelTable) -> None:
     names = [name for name in proxies_of(table) if table.frame[name].isna().any()]
     if not names:
         return
-    keys = pd.Series([table.space.canonical(arch) for arch in table.architectures], index=table.frame.index)
+    keys = pd.Series([table.canonical(row) for row in range(len(table))], index=table.frame.index)
     known = table.frame[names]
     table.frame[names] = known.fillna(known.groupby(keys).transform("mean"))
 

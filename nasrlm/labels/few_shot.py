@@ -63,11 +63,11 @@ def few_shot_split(
         raise UsageError(f"labels must lie between 1 and {len(known) - 1} for table {table.name!r}, got {size}")
     order = np.random.default_rng(seed).permutation(known)
     train = [int(row) for row in order[:size]]
-    seen = {table.space.canonical(table.architectures[row]) for row in train}
+    seen = {table.canonical(row) for row in train}
     kept: list[int] = []
     for row in order[size:]:
         if test is not None and len(kept) == test:
             break
-        if table.space.canonical(table.architectures[int(row)]) not in seen:
+        if table.canonical(int(row)) not in seen:
             kept.append(int(row))
     return FewShotSplit(tuple(train), tuple(sorted(kept)))

@@ -111,6 +111,7 @@ class LabelTable:
         self.complete, self.missing = table.complete, tuple(missing)
         self.architectures = Architectures(space, table, keys)
         self._match = table.match
+        self._canonical: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -131,6 +132,12 @@ class LabelTable:
     def distinct(self) -> int:
         """Number of different architectures; a few tables measured some twice."""
         return len(self) if self._match == "sorted_canonical" else len(self._rows)
+
+    def canonical(self, row: int) -> str:
+        """``space.canonical`` of the architecture in ``row``; worked out once."""
+        if row not in self._canonical:
+            self._canonical[row] = self.space.canonical(self.architectures[row])
+        return self._canonical[row]
 
     def row(self, arch: Architecture) -> int | None:
         """Position of ``arch`` in ``frame``, None if it has no row."""
@@ -178,14 +185,14 @@ class LabelTable:
     def _rows(self) -> dict[tuple[int, ...] | str, int]:
         rows: dict[tuple[int, ...] | str, int] = {}
         for row, arch in enumerate(self.architectures):
-            rows.setdefault(arch.genome if self._match == "genome" else self.space.canonical(arch), row)
+            rows.setdefault(arch.genome if self._match == "genome" else self.canonical(row), row)
         return rows
 
     def _bisect(self, key: str) -> int | None:
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
-            found = self.space.canonical(self.architectures[middle])
+            found = self.canonical(middle)
             if found == key:
                 return middle
             low, high = (middle + 1, high) if found < key else (low, middle)
