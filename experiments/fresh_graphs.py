@@ -36,12 +36,11 @@ from search_spaces.errors import UsageError
 from search_spaces.registry import BUILT_IN
 from surrogates import small_networks, zero_cost
 from surrogates.free_targets import TARGETS, free_targets
-from surrogates.rlm.inputs import EncodedText
-from surrogates.rlm.wired import WiredReader
+from surrogates.rlm.config import ModelConfig, ReadingConfig
+from surrogates.rlm.encoders import reader_for
+from surrogates.rlm.inputs import EncodedText, as_text
 from surrogates.small_networks import small_scores
-from surrogates.text import linearize
 from surrogates.text.linearize import in_other_orders
-from surrogates.text.tokenizer import Tokenizer
 
 FOLDER = Path("runs") / "pretrain" / "graphs"
 #: Counts that are learned: ``live_linear`` is one in nearly every network.
@@ -59,6 +58,7 @@ class StreamConfig:
     Attributes:
         spaces: Registry names; every shard holds as many networks of each.
         per_space: Networks of a space in a shard.
+        functions: Which functions are written; see ``ReadingConfig``.
         own_order: Share of the networks written in their own order of lines; the others in a random one.
         held_out: One in so many canonical forms is kept for judging.
         proxies: Zero-cost proxies that are targets, too.
@@ -71,6 +71,7 @@ class StreamConfig:
 
     spaces: tuple[str, ...] = tuple(sorted(BUILT_IN))
     per_space: int = 64
+    functions: str = ReadingConfig().functions
     own_order: float = 0.5
     held_out: int = 64
     proxies: tuple[str, ...] = ("synflow", "nwot", "jacov", "zen")
@@ -113,7 +114,9 @@ class StreamConfig:
         """
         probe = make_shard(replace(self, per_space=1, proxied=0), 0, held_out=False)
         sources = [inspect.getsource(module) for module in (zero_cost, small_networks)] if self.proxied else []
-        content = repr(sorted(asdict(self).items())) + probe.to_csv(index=False) + "".join(sources)
+        settings = asdict(self)
+        del settings["functions"]  # the texts tell
+        content = repr(sorted(settings.items())) + probe.to_csv(index=False) + "".join(sources)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -151,10 +154,9 @@ def _texts(
     models: Sequence[onnx.ModelProto], config: StreamConfig, rng: np.random.Generator, *, live: bool
 ) -> list[str]:
     own = rng.random(len(models)) < config.own_order
-    return [
-        linearize(model, live=live) if as_is else in_other_orders(model, 1, rng=rng, live=live)[0]
-        for model, as_is in zip(models, own, strict=True)
-    ]
+    reading = ReadingConfig("drop" if live else "keep", config.functions)
+    other = partial(in_other_orders, count=1, rng=rng, live=reading.live, inlining=reading.inlining)
+    return [as_text(model, reading) if as_is else other(model)[0] for model, as_is in zip(models, own, strict=True)]
 
 
 def is_held_out(space: SearchSpace, arch: Architecture, config: StreamConfig) -> bool:
@@ -186,11 +188,11 @@ def learn_ranks(config: StreamConfig, folder: Path, count: int = RANK_SHARDS) ->
 
 
 def encoded_shard(
-    config: StreamConfig, folder: Path, index: int, *, ranks: SpaceRanks, tokenizer: Path, context: int
+    config: StreamConfig, folder: Path, index: int, *, ranks: SpaceRanks, model: ModelConfig, start: Path
 ) -> Shard:
-    """Shard ``index`` as inputs of the wired encoder."""
+    """Shard ``index`` as inputs of the encoder of ``model``, by the reader that ``start`` holds."""
     frame = read_shard(config, folder, index)
-    graphs = WiredReader(Tokenizer.load(tokenizer)).encode(frame["text"].tolist(), context=context)
+    graphs = reader_for(model).load(start).encode(frame["text"].tolist(), context=model.context)
     return Shard(graphs, ranks(frame))
 
 
@@ -214,8 +216,8 @@ class GraphStream:
         config: Which graphs.
         folder: Where shards are kept.
         ranks: Makes ranks of targets.
-        tokenizer: File of the tokenizer.
-        context: Longest text in tokens.
+        model: Whose inputs are made.
+        start: Checkpoint folder with its reader.
         count: Distinct shards; shard ``i`` of the stream is number ``i % count``.
         workers: Processes that generate; 0 generates in this one.
     """
@@ -226,13 +228,13 @@ class GraphStream:
         folder: Path,
         *,
         ranks: SpaceRanks,
-        tokenizer: Path,
-        context: int,
+        model: ModelConfig,
+        start: Path,
         count: int,
         workers: int = 1,
     ) -> None:
         self.config, self.count, self.workers = config, count, workers
-        self._read = partial(encoded_shard, config, folder, ranks=ranks, tokenizer=tokenizer, context=context)
+        self._read = partial(encoded_shard, config, folder, ranks=ranks, model=model, start=start)
         self._pool: ProcessPoolExecutor | None = None
         self._begun: dict[int, Future[Shard]] = {}
         self._kept: dict[int, Shard] = {}

@@ -31,10 +31,10 @@ from nasrlm.bench.machine import machine
 from nasrlm.metrics import kendall_tau, spearman_rho
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM, TrainingConfig
+from surrogates.rlm.config import LINES, ReadingConfig
 from surrogates.rlm.inputs import collate
 from surrogates.rlm.pretrained import SHIPPED
 from surrogates.rlm.streaming import Streamed, labelled, train_on_stream
-from surrogates.rlm.wired import TOKENIZER_FILE
 
 STATE = Path("runs") / "pretrain"
 #: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels. All of the
@@ -44,6 +44,7 @@ MODELS = {
     "tiny": _TINY,
     "small": replace(_TINY, width=192, encoder_layers=4, feed_forward=512),
     "base": replace(_TINY, width=204, encoder_layers=6, feed_forward=576),
+    "lines": replace(_TINY, encoder=LINES),
 }
 TRAINING = TrainingConfig(
     batch_size=64,
@@ -68,7 +69,9 @@ def main() -> None:
     elif options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU here; use --device auto or cpu")
     spaces = tuple(options.spaces.split(",")) if options.spaces else StreamConfig().spaces
-    config = StreamConfig(spaces, per_space=options.per_space, proxied=options.proxied, seed=options.seed)
+    config = StreamConfig(
+        spaces, options.per_space, functions_of(options.size), proxied=options.proxied, seed=options.seed
+    )
     training = replace(
         TRAINING,
         batch_size=options.batch_size,
@@ -124,6 +127,11 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def functions_of(size: str) -> str:
+    """Which functions a model of ``size`` reads: where a line is a vector, a block should be a line."""
+    return "all" if MODELS[size].encoder == LINES else "repeated"
+
+
 def folder_of(config: StreamConfig) -> Path:
     """Where the shards of ``config`` are kept."""
     return FOLDER / config.key()
@@ -149,10 +157,11 @@ def pretrain(
     name = hashlib.sha256(repr((folder.name, MODELS[size], settings, shards, passes)).encode()).hexdigest()[:12]
     state = STATE / f"{size}-{name}"
     ranks = learn_ranks(config, folder, shards)
-    start = state / "start"  # what a resumed run needs unchanged: tokenizer, scales, first weights
+    start = state / "start"  # what a resumed run needs unchanged: reader, scales, first weights
     if not (start / "config.json").is_file():
         first = pd.concat([read_shard(config, folder, index) for index in range(min(RANK_SHARDS, shards))])
-        fresh = RLM(MODELS[size], training, vocabulary=VOCABULARY)
+        reading = ReadingConfig(functions=config.functions)
+        fresh = RLM(MODELS[size], training, reading=reading, vocabulary=VOCABULARY)
         fresh.initialise(first["text"].tolist(), ranks(first)).save_pretrained(start)
     rlm = RLM.from_pretrained(start)
     rlm.training = training
@@ -162,8 +171,8 @@ def pretrain(
         config,
         folder,
         ranks=ranks,
-        tokenizer=start / TOKENIZER_FILE,
-        context=rlm.model.context,
+        model=rlm.model,
+        start=start,
         count=shards,
         workers=workers,
     )

@@ -33,8 +33,9 @@ from nasrlm.labels.tables import LabelTable, available, load_table
 from nasrlm.metrics import kendall_tau
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM, TrainingConfig
+from surrogates.rlm.config import ReadingConfig
+from surrogates.rlm.inputs import as_text
 from surrogates.rlm.pretrained import SHIPPED
-from surrogates.text import linearize
 from surrogates.text.linearize import in_other_orders
 
 #: Devices that are learned by name, beside ``latency``: those that fronts are drawn for.
@@ -69,11 +70,13 @@ class LabelConfig:
         characters: Length of the texts of each table together, at most: a network of a space without cells costs four
             times as much to read as a cell.
         seed: Seed of their choice and of the order of their lines.
+        functions: Which functions are written; see ``ReadingConfig``.
     """
 
     rows: int = 4096
     characters: int = 2_500_000
     seed: int = 0
+    functions: str = ReadingConfig().functions
 
 
 def main() -> None:
@@ -91,7 +94,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()
-    config, stream = LabelConfig(options.rows, options.characters), StreamConfig()
+    functions = RLM.from_pretrained(options.start).reading.functions
+    config, stream = (
+        LabelConfig(options.rows, options.characters, functions=functions),
+        StreamConfig(functions=functions),
+    )
     training = replace(
         TRAINING,
         epochs=options.epochs,
@@ -174,10 +181,11 @@ def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
         written, length = list[tuple[int, str, bool]](), 0
         for row in rng.permutation(known)[: config.rows]:
             model = table.space.to_onnx(table.architectures[int(row)])
-            whole, live = linearize(model), linearize(model, live=True)
-            for text, part in ((whole, False), (live, True))[: 1 + (live != whole)]:
-                other = in_other_orders(model, 1, rng=rng, live=part)[0]
-                written.append((int(row), text if rng.random() < 0.5 else other, part))
+            readings = [ReadingConfig(dead, config.functions) for dead in ("keep", "drop")]
+            whole, live = (as_text(model, reading) for reading in readings)
+            for text, reading in list(zip((whole, live), readings, strict=True))[: 1 + (live != whole)]:
+                other = in_other_orders(model, 1, rng=rng, live=reading.live, inlining=reading.inlining)[0]
+                written.append((int(row), text if rng.random() < 0.5 else other, reading.live))
                 length += len(text)
             if length >= config.characters:
                 break

@@ -20,13 +20,12 @@ from typer.testing import CliRunner
 
 import search_spaces
 from experiments.fresh_graphs import GraphStream, StreamConfig, is_held_out, learn_ranks, make_shard, read_shard
-from experiments.pretrain import judge
+from experiments.pretrain import MODELS, functions_of, judge
 from nasrlm.cli.app import app
 from search_spaces.errors import UsageError
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM
 from surrogates.text import linearize, parse
-from surrogates.text.tokenizer import Tokenizer
 from tests.surrogates.signature import signature
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +125,17 @@ def test_the_name_of_a_stream_is_that_of_its_settings() -> None:
     assert len({names[0], *(other.key() for other in others)}) == 4
 
 
+def test_models_of_lines_read_every_function() -> None:
+    config = StreamConfig(("fbnet",), per_space=3, proxied=0, own_order=1.0)
+    inlined, whole = (replace(config, functions=functions_of(size)) for size in ("tiny", "lines"))
+    short, long = (make_shard(some, 0, held_out=False) for some in (inlined, whole))
+    pd.testing.assert_frame_equal(short.drop(columns="text"), long.drop(columns="text"))
+    for few, many in zip(short["text"], long["text"], strict=True):
+        assert signature(parse(few)) == signature(parse(many))
+        assert few.count("def") < many.count("def")
+    assert whole.key() != inlined.key() == config.key()
+
+
 def test_kept_shards_are_read_back(tmp_path: Path) -> None:
     shard = read_shard(SMALL, tmp_path, 1)
     (path,) = tmp_path.iterdir()
@@ -134,10 +144,12 @@ def test_kept_shards_are_read_back(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_shard(SMALL, tmp_path, 1), changed)
 
 
-def test_a_further_pass_reads_nothing_again(tmp_path: Path) -> None:
-    ranks = learn_ranks(SMALL, tmp_path, 2)
-    Tokenizer.train(read_shard(SMALL, tmp_path, 0)["text"].tolist(), vocabulary=300).save(tmp_path / "tokenizer.json")
-    made = partial(GraphStream, SMALL, tmp_path, ranks=ranks, tokenizer=tmp_path / "tokenizer.json", context=512)
+@pytest.mark.parametrize("size", ["tiny", "lines"])
+def test_a_further_pass_reads_nothing_again(size: str, tmp_path: Path) -> None:
+    ranks, model = learn_ranks(SMALL, tmp_path, 2), MODELS[size]
+    shard = read_shard(SMALL, tmp_path, 0)
+    RLM(model, vocabulary=300).initialise(shard["text"].tolist(), ranks(shard)).save_pretrained(tmp_path / "start")
+    made = partial(GraphStream, SMALL, tmp_path, ranks=ranks, model=model, start=tmp_path / "start")
     with made(count=2, workers=0) as stream:
         first = [stream(0), stream(1)]
         for path in tmp_path.glob("*.parquet"):

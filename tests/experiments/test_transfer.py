@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(transfer, "STATE", tmp_path / "state")
     monkeypatch.setattr(pretrain, "FOLDER", tmp_path / "graphs")
     few = StreamConfig(("nasbench201", "nasbench_macro"), per_space=8, proxied=2)
-    monkeypatch.setattr(transfer, "StreamConfig", lambda: few)
+    monkeypatch.setattr(transfer, "StreamConfig", partial(replace, few))
     return tmp_path
 
 
