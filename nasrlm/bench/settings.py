@@ -57,6 +57,7 @@ SETTINGS["rlm_lines"] = {
     **SETTINGS["rlm"],
     "model.encoder": "lines",
     "model.encoder_layers": 2,
+    "model.dropout": 0.0,
     "reading.functions": "all",
     "training.orders": 1,
     "training.ranking": 10.0,
