@@ -21,9 +21,11 @@ from surrogates.rlm.config import ReadingConfig
 
 #: Folder inside that of the runs with computed zero-cost proxies: ``<table>.parquet``, one row a row of the table.
 COMPUTED = "zero_cost"
+#: Tables that are kept: more than a grid has, whose tasks go through all of them for every seed.
+TABLES = 32
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=TABLES)
 def open_table(table: str, labels: str, space: str, metrics: tuple[str, ...], folder: Path) -> LabelTable:
     """The table of a protocol, with its zero-cost proxies completed.
 
@@ -92,12 +94,12 @@ def complete_proxies(table: LabelTable) -> None:
     table.frame[names] = known.fillna(known.groupby(keys).transform("mean"))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=TABLES)
 def _ranks(table: LabelTable) -> pd.DataFrame:
     return table.frame[list(proxies_of(table))].rank(pct=True)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=TABLES)
 def _texts(table: LabelTable, folder: Path, reading: ReadingConfig) -> Texts:
     parts = [table.name, *["live"] * reading.live, *["all"] * (not reading.inlining)]
     return Texts(table, folder / "texts" / f"{'_'.join(parts)}.parquet", reading)
