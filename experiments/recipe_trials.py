@@ -87,8 +87,9 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "lines": SETTINGS["rlm_lines"],
         "lines_inlined": {**SETTINGS["rlm_lines"], "reading.functions": "repeated"},
         "lines_quantile": {**SETTINGS["rlm_lines"], "training.ranking": 100.0, "training.ranking_by": "quantile"},
-        "lines_inlined_quantile": {
+        "lines_before": {
             **SETTINGS["rlm_lines"],
+            "model.dropout": 0.1,
             "reading.functions": "repeated",
             "training.ranking": 100.0,
             "training.ranking_by": "quantile",

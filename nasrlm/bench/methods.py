@@ -86,8 +86,8 @@ class Method:
     def reading(self, metrics: Sequence[str]) -> ReadingConfig:
         """What a language model reads of a network to predict ``metrics``."""
         chosen = {**self.settings, **self.blind(metrics)}
-        own = {field.name: chosen.get(f"reading.{field.name}", field.default) for field in fields(ReadingConfig)}
-        return ReadingConfig(**own)  # type: ignore[arg-type]
+        names = [known.name for known in fields(ReadingConfig) if f"reading.{known.name}" in chosen]
+        return ReadingConfig(**{name: str(chosen[f"reading.{name}"]) for name in names})
 
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """What a run depends on besides its labels: ``chosen``, and the very checkpoint it starts from."""

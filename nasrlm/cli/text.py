@@ -19,6 +19,9 @@ def text(
     live: Annotated[
         bool, typer.Option("--live", help="Leave out what the result does not depend on, as for accuracy.")
     ] = False,
+    all_functions: Annotated[
+        bool, typer.Option("--all-functions", help="Write every function of the model, also those called once.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what the model reads of an ONNX file.
@@ -32,7 +35,7 @@ def text(
     from surrogates.text import linearize
     from surrogates.text.tokenizer import Tokenizer
 
-    content = linearize(load_onnx(file), live=live)
+    content = linearize(load_onnx(file), live=live, inlining=not all_functions)
     tokenizer = Tokenizer.load(checkpoint_path(checkpoint) / "tokenizer.json")
     count = len(tokenizer.encode([content])[0].ids)
     if as_json:

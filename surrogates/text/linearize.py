@@ -96,7 +96,8 @@ def _header(tensor: Tensor) -> str:
 def _write(main: Instance, headers: list[str], *, inlining: bool) -> str:
     sites: Counter[Template] = Counter()
     _count_sites(main.template, sites, set())
-    writer = _Writer({template for template, count in sites.items() if count > inlining})
+    least = 2 if inlining else 1
+    writer = _Writer({template for template, count in sites.items() if count >= least})
     body = writer.body(main.template, main.facts, first=len(headers))
     return "\n".join([*writer.definitions, *headers, *body])
 

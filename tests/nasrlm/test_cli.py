@@ -166,6 +166,11 @@ def test_text_is_what_the_tokenizer_counts(tmp_path: Path, printed: Printed) -> 
     assert printed.json()["text"] == linearize(model)  # type: ignore[index]
     assert main([*command, "--live", "--json"]) == 0
     assert printed.json()["text"] == linearize(model, live=True) != linearize(model)  # type: ignore[index]
+    space = search_spaces.get("fbnet")
+    model = space.to_onnx(space.sample(np.random.default_rng(0)))
+    onnx.save_model(model, net)
+    assert main([*command, "--all-functions", "--json"]) == 0
+    assert printed.json()["text"] == linearize(model, inlining=False) != linearize(model)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("options", [[], ["--flat"], ["--weights"], ["--flat", "--weights"]])
