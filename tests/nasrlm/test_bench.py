@@ -5,83 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
+from bench_doubles import Broken, Recorder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from linear_surrogate import LinearSurrogate
 
-import search_spaces
-from nasrlm.bench import methods, runs
-from nasrlm.bench.ceiling import noise_ceiling
-from nasrlm.bench.inputs import graphs, labels_print, open_table, table_of
-from nasrlm.bench.methods import Method, configure, find
+from nasrlm.bench import methods
+from nasrlm.bench.inputs import labels_print, open_table, table_of
+from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pages import write_results
-from nasrlm.bench.pretrained import like_of
-from nasrlm.bench.protocol import Protocol, Task, draw, joint_groups
+from nasrlm.bench.protocol import Protocol, draw, joint_groups
 from nasrlm.bench.runs import plan, run_tasks
-from nasrlm.bench.store import Predictions, Store
-from nasrlm.bench.summary import best_of, summarise
+from nasrlm.bench.store import Store
 from nasrlm.cli import main
-from nasrlm.labels.own_table import own_table
-from search_spaces.analysis import count_macs
 from search_spaces.errors import UnknownNameError, UsageError
-from surrogates import registry
-from surrogates.text import linearize
-
-NETWORKS = 90
-
-
-@pytest.fixture(scope="session")
-def own_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of real networks with labels made of their MACs; a tenth is not measured."""
-    space = search_spaces.get("nasbench_macro")
-    rng = np.random.default_rng(0)
-    nets = [space.sample(rng) for _ in range(NETWORKS)]
-    macs = np.array([count_macs(space.to_onnx(net)) for net in nets], dtype=float) / 1e6
-    frame = pd.DataFrame({"arch": [space.format(net) for net in nets], "board_latency_ms": macs})
-    frame["toy_test"] = 100 - macs + rng.normal(0, 5, NETWORKS)
-    frame["other_latency_ms"] = frame["board_latency_ms"] * 2
-    frame.loc[::10, "toy_test"] = np.nan
-    path = tmp_path_factory.mktemp("labels") / "mine.csv"
-    frame.to_csv(path, index=False)
-    return path
-
-
-@pytest.fixture
-def protocol(own_file: Path) -> Protocol:
-    return Protocol("mine", ("board_latency_ms",), (8, 16), 2, 40, str(own_file), "nasbench_macro", resamples=20)
-
-
-class Recorder(LinearSurrogate):
-    """Notes what it was given."""
-
-    seen: ClassVar[list[tuple[tuple[Any, ...], tuple[str, ...]]]] = []
-
-    def fit(self, graphs: Any, labels: pd.DataFrame) -> Any:
-        self.seen.append((graphs.architectures, tuple(labels.columns)))
-        return super().fit(graphs, labels)
-
-
-class Another(Recorder):
-    pass
-
-
-class Broken(LinearSurrogate):
-    def predict(self, graphs: Any, metrics: Any = None, given: Any = None) -> Any:
-        raise RuntimeError("no prediction today")
-
-
-@pytest.fixture
-def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, cls in {"recorder": Recorder, "another": Another, "broken": Broken}.items():
-        monkeypatch.setitem(registry.BUILT_IN, name, f"{__name__}:{cls.__name__}")
-    monkeypatch.setattr(Recorder, "seen", [])
-    methods._prototype.cache_clear()
 
 
 @given(seed=st.integers(0, 10_000), size=st.integers(4, 40))
@@ -194,25 +135,6 @@ def test_another_checkpoint_of_the_same_name_makes_runs_stale(tmp_path: Path) ->
     assert content_of(str(tmp_path)) != before
 
 
-@pytest.mark.parametrize(
-    ("space", "start", "chosen"),
-    [
-        ("nasbench201", "rlm-small", "rlm-small-without-nasbench201"),
-        ("nasbench201", "rlm-free", "rlm-free"),
-        ("hiaml", "rlm-small", "rlm-small"),  # nobody's labels of that space were ever learned
-        ("darts", "rlm-small", "rlm-free"),  # rlm-small learned labels of this one
-        ("darts", "other", "other"),
-    ],
-)
-def test_no_method_starts_from_labels_of_the_space_it_is_judged_on(
-    space: str, start: str, chosen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ["rlm-small", "rlm-free", "rlm-small-without-nasbench201"]
-    monkeypatch.setattr(methods.registry, "checkpoints", lambda: names)
-    table = SimpleNamespace(space=SimpleNamespace(name=space))
-    assert Method("m", "rlm", start=start).start_for(table) == chosen  # type: ignore[arg-type]
-
-
 def test_a_failing_method_is_reported_and_the_rest_goes_on(
     protocol: Protocol, tmp_path: Path, plugged: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,15 +149,6 @@ def test_a_failing_method_is_reported_and_the_rest_goes_on(
     run_tasks(plan([protocol], names, tmp_path).tasks, tmp_path)
     results = write_results([protocol], names, tmp_path, tmp_path)
     assert not results.failures and len(results.runs) == 8
-
-
-def test_scores_are_those_of_the_predictions(protocol: Protocol, tmp_path: Path) -> None:
-    run_tasks(plan([protocol], ["flops"], tmp_path).tasks, tmp_path)
-    found = Store(tmp_path).runs(protocol)
-    assert (found["kendall_tau"] > 0.999).all()  # the label is the MACs
-    predictions = Store(tmp_path).predictions(protocol, "board_latency_ms", 16, 1, "flops")
-    assert len(predictions.mean) == found["test_networks"].iloc[-1] and len(predictions.resampled) == 20
-    assert found["queries_per_second"].gt(0).all() and found["train_seconds"].ge(0).all()
 
 
 def test_a_joint_fit_answers_what_is_labelled_together(
@@ -275,119 +188,6 @@ def test_a_folder_holds_one_protocol(protocol: Protocol, tmp_path: Path, own_fil
     assert "other labels of 'mine'" in said[-1]
 
 
-def test_a_lead_must_hold_on_networks_and_on_labels(protocol: Protocol, tmp_path: Path) -> None:
-    """Four methods with made-up bootstrap samples: the best, its twin, one worse throughout, one worse by one seed."""
-    rng = np.random.default_rng(0)
-    store, wide = Store(tmp_path), replace(protocol, sizes=(8,), seeds=5)
-    for seed in range(5):
-        noise = rng.normal(0, 0.01, 200)
-        taus = {"best": 0.8, "twin": 0.799, "worse": 0.7, "unlucky": 0.8 - 0.2 * (seed == 0)}
-        for name, tau in taus.items():
-            own = tau + noise + rng.normal(0, 0.005, 200)
-            record = {"space": "s", "table": "mine", "metric": "board_latency_ms", "method": name, "n_labels": 8,
-                      "seed": seed, "kendall_tau": tau, "spearman_rho": tau, "train_seconds": [1, 2, 3, 9, 9][seed],
-                      "train_cpu_seconds": 1.0, "queries_per_second": 1.0, "settings": {},
-                      "machine": "usual" if seed < 3 else "fast"}  # fmt: skip
-            store.write(Task(wide, wide.metrics, name, 8, seed), wide.metrics[0], record, Predictions(own, own))
-    found = summarise(store.runs(wide), [wide], store).set_index("method")
-    assert found["rank"].to_dict() == {"best": "best", "twin": "tied", "worse": "", "unlucky": "tied"}
-    assert found["train_seconds"].eq(2).all()  # seconds of two machines do not mix
-    assert found.loc["worse", "behind"] == pytest.approx(0.1)
-    assert found.loc["worse", "behind_low"] < 0.1 < found.loc["worse", "behind_high"]
-    assert found.loc["unlucky", "behind_low"] > 0 and found.loc["unlucky", "behind_half"] > 0.04
-
-
-def test_the_best_is_found_on_draws_that_all_have() -> None:
-    """Neither more runs nor an easy draw makes a method better than one that leads on the same labels."""
-    all_draws = pd.Series({0: 0.2, 1: 0.3, 2: 0.9})
-    lucky, ahead = pd.Series({1: 0.1, 2: 0.95}), pd.Series({0: 0.5, 1: 0.6})
-    assert best_of({"all_draws": all_draws, "ahead": ahead}) == "ahead"
-    assert best_of({"all_draws": all_draws, "ahead": ahead, "lucky": lucky}) == "ahead"
-    assert best_of({"early": all_draws[[0]], "late": all_draws[[1, 2]]}) == "late"  # nothing shared: most draws
-
-
-def test_the_ceiling_is_the_agreement_of_twins(tmp_path: Path) -> None:
-    space = search_spaces.get("nasbench201")
-    rng = np.random.default_rng(0)
-    nets = [space.sample(rng) for _ in range(800)]
-    keys = [space.canonical(net) for net in nets]
-    quality = {key: rng.normal() for key in keys}
-    truth = np.array([quality[key] for key in keys])
-    found = []
-    for noise in (0.0, 0.3, 3.0):
-        frame = pd.DataFrame({"arch": [space.format(net) for net in nets]})
-        frame["toy_test"] = frame["board_latency_ms"] = truth + noise * rng.normal(size=len(nets))
-        frame.to_csv(tmp_path / "mine.csv", index=False)
-        table = own_table(tmp_path / "mine.csv", "nasbench201", ("toy_test", "board_latency_ms"))
-        found.append(noise_ceiling(table, "toy_test"))
-        assert np.isnan(noise_ceiling(table, "board_latency_ms"))
-    assert found[0] == pytest.approx(1.0) and 0.3 < found[1] < 0.95 and found[2] < 0.2
-
-
-def test_settings_and_seeds_reach_the_configs() -> None:
-    surrogate = registry.create("gcn")
-    configure(surrogate, {"model.width": 32, "training.epochs": 3}, seed=7)
-    assert (surrogate.model.width, surrogate.training.epochs, surrogate.training.seed) == (32, 3, 7)
-    with pytest.raises(UnknownNameError, match=r"model\.width"):
-        configure(surrogate, {"model.widht": 32}, seed=7)
-
-
-@pytest.mark.parametrize("name", sorted(methods.METHODS | methods.EXTRA))
-def test_every_method_can_be_made(name: str, own_file: Path) -> None:
-    table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
-    for size in (16, 1024):
-        made = [find(name).create(table, ["board_latency_ms"], size, 3) for _ in range(2)]
-        assert made[0] is not made[1]
-
-
-@pytest.mark.parametrize("name", ["flan", "rlm", "rlm_pretrained"])
-def test_only_what_dead_operations_touch_sees_them(name: str, own_file: Path) -> None:
-    table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
-    asked = (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"), ("params",))
-    read = [find(name).create(table, metrics, 16, 3).reading.dead for metrics in asked]  # type: ignore[attr-defined]
-    assert read == ["drop", "keep", "keep", "keep"]
-
-
-def test_a_new_metric_is_like_what_its_name_says() -> None:
-    known = ["log_macs", "accuracy", "latency"]
-    likes = {
-        ("cifar10_test",): "accuracy",
-        ("cifar10_test", "jigsaw_test"): "accuracy",
-        ("pixel3_latency_ms",): "latency",
-        ("eyeriss_energy_mj",): "best",
-        ("a100_throughput_ips",): "best",
-        ("params",): "best",
-        ("cifar10_test", "pixel3_latency_ms"): "best",
-    }
-    assert {metrics: like_of(metrics, known) for metrics in likes} == likes
-    assert like_of(["cifar10_test"], ["log_macs"]) == "best"  # a checkpoint that knows no label
-
-
-def test_texts_are_those_that_the_method_learns_from(own_file: Path, tmp_path: Path) -> None:
-    """Kept texts of live parts and of whole networks do not get mixed up."""
-    space = search_spaces.get("nasbench201")
-    dead = space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|")
-    frame = pd.DataFrame({"arch": [space.format(dead)], "toy_test": [1.0], "board_latency_ms": [2.0]})
-    frame.to_csv(tmp_path / "mine.csv", index=False)
-    table = open_table("mine", str(tmp_path / "mine.csv"), "nasbench201", ("toy_test", "board_latency_ms"), tmp_path)
-    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(dead)
-    for metric, live in ("toy_test", True), ("board_latency_ms", False):
-        assert graphs(table, method, [metric], rows, tmp_path) == [linearize(model, live=live)]
-    assert linearize(model, live=True) != linearize(model)
-
-
-def test_texts_with_all_functions_are_kept_apart(tmp_path: Path) -> None:
-    space = search_spaces.get("fbnet")
-    arch = space.sample(np.random.default_rng(0))
-    pd.DataFrame({"arch": [space.format(arch)], "board_latency_ms": [1.0]}).to_csv(tmp_path / "mine.csv", index=False)
-    table = open_table("mine", str(tmp_path / "mine.csv"), "fbnet", ("board_latency_ms",), tmp_path)
-    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(arch)
-    every = replace(method, settings={**method.settings, "reading.functions": "all"})
-    for some, inlining in (method, True), (every, False), (method, True):
-        assert graphs(table, some, ["board_latency_ms"], rows, tmp_path) == [linearize(model, inlining=inlining)]
-    assert linearize(model, inlining=False) != linearize(model)
-
-
 def test_bench_from_the_command_line(
     own_file: Path, tmp_path: Path, plugged: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -415,17 +215,3 @@ def test_processes_give_what_one_process_gives(protocol: Protocol, tmp_path: Pat
         run_tasks(plan([small], names, folder).tasks, folder, workers=workers)
         taus.append(Store(folder).runs(small).set_index("method")["kendall_tau"])
     pd.testing.assert_series_equal(taus[0], taus[1])
-
-
-def test_texts_are_kept_and_checked(protocol: Protocol, tmp_path: Path) -> None:
-    table = runs.table_of(protocol, tmp_path)
-    path = tmp_path / "texts.parquet"
-    from nasrlm.bench.texts import Texts
-
-    rows = np.array([3, 1, 4])
-    texts = Texts(table, path)[rows]
-    assert Texts(table, path)[rows] == texts and len(set(texts)) == 3
-    frame = pd.read_parquet(path)
-    frame["text"] = "of another version"
-    frame.to_parquet(path)
-    assert Texts(table, path)[rows] == texts

@@ -1,0 +1,118 @@
+"""What takes part in the benchmark: settings, checkpoints, and what each method reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import search_spaces
+from nasrlm.bench import methods, runs
+from nasrlm.bench.inputs import graphs, open_table
+from nasrlm.bench.methods import Method, configure, find
+from nasrlm.bench.pretrained import like_of
+from nasrlm.bench.protocol import Protocol
+from search_spaces.errors import UnknownNameError
+from surrogates import registry
+from surrogates.text import linearize
+
+
+@pytest.mark.parametrize(
+    ("space", "start", "chosen"),
+    [
+        ("nasbench201", "rlm-small", "rlm-small-without-nasbench201"),
+        ("nasbench201", "rlm-free", "rlm-free"),
+        ("hiaml", "rlm-small", "rlm-small"),  # nobody's labels of that space were ever learned
+        ("darts", "rlm-small", "rlm-free"),  # rlm-small learned labels of this one
+        ("darts", "other", "other"),
+    ],
+)
+def test_no_method_starts_from_labels_of_the_space_it_is_judged_on(
+    space: str, start: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["rlm-small", "rlm-free", "rlm-small-without-nasbench201"]
+    monkeypatch.setattr(methods.registry, "checkpoints", lambda: names)
+    table = SimpleNamespace(space=SimpleNamespace(name=space))
+    assert Method("m", "rlm", start=start).start_for(table) == chosen  # type: ignore[arg-type]
+
+
+def test_settings_and_seeds_reach_the_configs() -> None:
+    surrogate = registry.create("gcn")
+    configure(surrogate, {"model.width": 32, "training.epochs": 3}, seed=7)
+    assert (surrogate.model.width, surrogate.training.epochs, surrogate.training.seed) == (32, 3, 7)
+    with pytest.raises(UnknownNameError, match=r"model\.width"):
+        configure(surrogate, {"model.widht": 32}, seed=7)
+
+
+@pytest.mark.parametrize("name", sorted(methods.METHODS | methods.EXTRA))
+def test_every_method_can_be_made(name: str, own_file: Path) -> None:
+    table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
+    for size in (16, 1024):
+        made = [find(name).create(table, ["board_latency_ms"], size, 3) for _ in range(2)]
+        assert made[0] is not made[1]
+
+
+@pytest.mark.parametrize("name", ["flan", "rlm", "rlm_pretrained"])
+def test_only_what_dead_operations_touch_sees_them(name: str, own_file: Path) -> None:
+    table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
+    asked = (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"), ("params",))
+    read = [find(name).create(table, metrics, 16, 3).reading.dead for metrics in asked]  # type: ignore[attr-defined]
+    assert read == ["drop", "keep", "keep", "keep"]
+
+
+def test_a_new_metric_is_like_what_its_name_says() -> None:
+    known = ["log_macs", "accuracy", "latency"]
+    likes = {
+        ("cifar10_test",): "accuracy",
+        ("cifar10_test", "jigsaw_test"): "accuracy",
+        ("pixel3_latency_ms",): "latency",
+        ("eyeriss_energy_mj",): "best",
+        ("a100_throughput_ips",): "best",
+        ("params",): "best",
+        ("cifar10_test", "pixel3_latency_ms"): "best",
+    }
+    assert {metrics: like_of(metrics, known) for metrics in likes} == likes
+    assert like_of(["cifar10_test"], ["log_macs"]) == "best"  # a checkpoint that knows no label
+
+
+def test_texts_are_those_that_the_method_learns_from(own_file: Path, tmp_path: Path) -> None:
+    """Kept texts of live parts and of whole networks do not get mixed up."""
+    space = search_spaces.get("nasbench201")
+    dead = space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|")
+    frame = pd.DataFrame({"arch": [space.format(dead)], "toy_test": [1.0], "board_latency_ms": [2.0]})
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    table = open_table("mine", str(tmp_path / "mine.csv"), "nasbench201", ("toy_test", "board_latency_ms"), tmp_path)
+    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(dead)
+    for metric, live in ("toy_test", True), ("board_latency_ms", False):
+        assert graphs(table, method, [metric], rows, tmp_path) == [linearize(model, live=live)]
+    assert linearize(model, live=True) != linearize(model)
+
+
+def test_texts_with_all_functions_are_kept_apart(tmp_path: Path) -> None:
+    space = search_spaces.get("fbnet")
+    arch = space.sample(np.random.default_rng(0))
+    pd.DataFrame({"arch": [space.format(arch)], "board_latency_ms": [1.0]}).to_csv(tmp_path / "mine.csv", index=False)
+    table = open_table("mine", str(tmp_path / "mine.csv"), "fbnet", ("board_latency_ms",), tmp_path)
+    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(arch)
+    every = replace(method, settings={**method.settings, "reading.functions": "all"})
+    for some, inlining in (method, True), (every, False), (method, True):
+        assert graphs(table, some, ["board_latency_ms"], rows, tmp_path) == [linearize(model, inlining=inlining)]
+    assert linearize(model, inlining=False) != linearize(model)
+
+
+def test_texts_are_kept_and_checked(protocol: Protocol, tmp_path: Path) -> None:
+    table = runs.table_of(protocol, tmp_path)
+    path = tmp_path / "texts.parquet"
+    from nasrlm.bench.texts import Texts
+
+    rows = np.array([3, 1, 4])
+    texts = Texts(table, path)[rows]
+    assert Texts(table, path)[rows] == texts and len(set(texts)) == 3
+    frame = pd.read_parquet(path)
+    frame["text"] = "of another version"
+    frame.to_parquet(path)
+    assert Texts(table, path)[rows] == texts
