@@ -38,9 +38,8 @@ from surrogates import small_networks, zero_cost
 from surrogates.free_targets import TARGETS, free_targets
 from surrogates.rlm.config import ModelConfig, ReadingConfig
 from surrogates.rlm.encoders import reader_for
-from surrogates.rlm.inputs import EncodedText, as_text
+from surrogates.rlm.inputs import EncodedText, as_text, in_orders
 from surrogates.small_networks import small_scores
-from surrogates.text.linearize import in_other_orders
 
 FOLDER = Path("runs") / "pretrain" / "graphs"
 #: Counts that are learned: ``live_linear`` is one in nearly every network.
@@ -155,8 +154,10 @@ def _texts(
 ) -> list[str]:
     own = rng.random(len(models)) < config.own_order
     reading = ReadingConfig("drop" if live else "keep", config.functions)
-    other = partial(in_other_orders, count=1, rng=rng, live=reading.live, inlining=reading.inlining)
-    return [as_text(model, reading) if as_is else other(model)[0] for model, as_is in zip(models, own, strict=True)]
+    return [
+        as_text(model, reading) if as_is else in_orders(model, 1, reading, rng)[0]
+        for model, as_is in zip(models, own, strict=True)
+    ]
 
 
 def is_held_out(space: SearchSpace, arch: Architecture, config: StreamConfig) -> bool:

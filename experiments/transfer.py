@@ -34,9 +34,8 @@ from nasrlm.metrics import kendall_tau
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM, TrainingConfig
 from surrogates.rlm.config import ReadingConfig
-from surrogates.rlm.inputs import as_text
+from surrogates.rlm.inputs import as_text, in_orders
 from surrogates.rlm.pretrained import SHIPPED
-from surrogates.text.linearize import in_other_orders
 
 #: Devices that are learned by name, beside ``latency``: those that fronts are drawn for.
 DEVICES = ("pixel3_latency_ms", "eyeriss_latency_ms", "gold_6226_latency_ms", "titan_rtx_32_latency_ms")
@@ -95,10 +94,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SHIPPED)
     options = parser.parse_args()
     functions = RLM.from_pretrained(options.start).reading.functions
-    config, stream = (
-        LabelConfig(options.rows, options.characters, functions=functions),
-        StreamConfig(functions=functions),
-    )
+    config = LabelConfig(options.rows, options.characters, functions=functions)
+    stream = StreamConfig(functions=functions)
     training = replace(
         TRAINING,
         epochs=options.epochs,
@@ -181,10 +178,13 @@ def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
         written, length = list[tuple[int, str, bool]](), 0
         for row in rng.permutation(known)[: config.rows]:
             model = table.space.to_onnx(table.architectures[int(row)])
-            readings = [ReadingConfig(dead, config.functions) for dead in ("keep", "drop")]
-            whole, live = (as_text(model, reading) for reading in readings)
-            for text, reading in list(zip((whole, live), readings, strict=True))[: 1 + (live != whole)]:
-                other = in_other_orders(model, 1, rng=rng, live=reading.live, inlining=reading.inlining)[0]
+            before = ""
+            for reading in (ReadingConfig(dead, config.functions) for dead in ("keep", "drop")):
+                text = as_text(model, reading)
+                if text == before:  # nothing is dead
+                    continue
+                before = text
+                other = in_orders(model, 1, reading, rng)[0]
                 written.append((int(row), text if rng.random() < 0.5 else other, reading.live))
                 length += len(text)
             if length >= config.characters:

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from surrogates.rlm.config import ReadingConfig
-from surrogates.text.linearize import linearize
+from surrogates.text.linearize import in_other_orders, linearize
 
 
 class TextBatch(Protocol):
@@ -121,6 +121,11 @@ class PlainBatch:
 def as_text(graph: onnx.ModelProto | str, reading: ReadingConfig) -> str:
     """What is read of a graph; a string is taken to be that already."""
     return graph if isinstance(graph, str) else linearize(graph, live=reading.live, inlining=reading.inlining)
+
+
+def in_orders(graph: onnx.ModelProto, count: int, reading: ReadingConfig, rng: np.random.Generator) -> list[str]:
+    """What is read of a graph, its lines in ``count`` random orders."""
+    return in_other_orders(graph, count, rng=rng, live=reading.live, inlining=reading.inlining)
 
 
 def padded(arrays: Sequence[np.ndarray], shape: tuple[int, ...], fill: int = 0) -> torch.Tensor:

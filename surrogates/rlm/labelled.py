@@ -14,9 +14,8 @@ import pandas as pd
 
 from search_spaces.errors import UnknownNameError, UsageError
 from surrogates.rlm.config import ReadingConfig
-from surrogates.rlm.inputs import EncodedText, as_text
+from surrogates.rlm.inputs import EncodedText, as_text, in_orders
 from surrogates.rlm.scales import Scale
-from surrogates.text.linearize import in_other_orders
 
 #: Models, or texts already linearised.
 Graphs = Sequence[onnx.ModelProto | str]
@@ -108,8 +107,7 @@ def texts_in_orders(
             raise UsageError(f"a text has one order, asked for {orders} (orders, readings); give ONNX models instead")
         text = as_text(graph, reading)
         rng = np.random.default_rng([seed, 3, zlib.crc32(text.encode()) if by_content else index])
-        others = in_other_orders(graph, orders - 1, rng=rng, live=reading.live, inlining=reading.inlining)
-        rows.append([text, *others])
+        rows.append([text, *in_orders(graph, orders - 1, reading, rng)])
     return [list(column) for column in zip(*rows, strict=True)]
 
 

@@ -32,6 +32,7 @@ from search_spaces.errors import UsageError
 from surrogates.rlm import RLM, ModelConfig
 from surrogates.rlm.training import TrainingConfig
 from surrogates.text import linearize, parse
+from tests.surrogates.signature import signature
 
 needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
 
@@ -81,6 +82,15 @@ def test_labels_become_ranks(info: TableInfo) -> None:
             assert spearman_rho(table.frame[name][rows], ranks[LATENCY][rows]) < 0
         elif name.endswith(("_test", "_valid")) and "ep12" not in name:
             assert spearman_rho(table.frame[name][rows], ranks[ACCURACY][rows]) > 0.3
+
+
+@needs_tables
+def test_labelled_texts_can_hold_every_function(state: Path) -> None:
+    short, long = (labelled_texts("fbnet", LabelConfig(rows=6, functions=some)) for some in ("repeated", "all"))
+    pd.testing.assert_frame_equal(short.drop(columns="text"), long.drop(columns="text"))
+    for few, many in zip(short["text"], long["text"], strict=True):
+        assert signature(parse(few), commutative=True) == signature(parse(many), commutative=True)
+        assert few.count("def") < many.count("def")
 
 
 @needs_tables
