@@ -1,10 +1,14 @@
 """The encoder that reads a text line by line, and its reader: one vector a line instead of one a token.
 
-A line begins as the sum of its words and, in the main graph, of what it writes and costs (``surrogates.text.costs``),
-all worked out from the text. A call begins as the words of what it calls, so that a block reads much alike whether it
-is written once as a function or where it stands. Layers as those of the wired encoder then carry vectors along the
-wires, without positions: where a line stands says nothing that its wires do not. A network of 250 tokens has some 30
+A line begins as the sum of its words and, in the main graph, of what it writes and costs (``surrogates.text.costs``)
+and how deep it lies, all worked out from the text. A call begins as the words of what it calls, so that a block reads
+much alike whether it is written once as a function or where it stands. Layers as those of the wired encoder then carry
+vectors along the wires; where a line stands says nothing that its wires do not. A network of 250 tokens has some 30
 lines, and with few labels there is less to learn by heart.
+
+Where every input of a function passes the same operation first, as the projections of NAS-Bench-101's cells, that
+operation belongs to the wire: it says that there is one, while the same words further inside are an operation that
+somebody chose. Such an **entry** has words of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from surrogates.rlm.inputs import EncodedText, padded
 from surrogates.rlm.wired import EncoderLayer, Wires, head_masks
 from surrogates.text.costs import COSTS, line_costs
 from surrogates.text.parse import CALL, LINE, OPERATOR, PIPE, SPACE, sections
-from surrogates.text.wiring import bodies, wiring
+from surrogates.text.wiring import Wiring, bodies, depths, through, wiring
 
 WORDS_FILE = "words.json"
 #: What the costs of a line say anyway: the width of a convolution, the shape of a weight.
@@ -40,6 +44,13 @@ _QUIET = 0.1
 _SPREAD = 0.1
 #: A cost that varies less than this over the training lines says nothing.
 _CONSTANT = 1e-6
+#: The word of a call.
+_CALLED = "F"
+#: Before the words of an entry.
+_ENTRY = "in "
+#: Cosines that say how deep a line lies, from one half-wave over the whole depth to so many, and the deviation of their
+#: new weights: depth is there to be learned where it matters, and is no noise where it does not.
+DEPTHS, _FAINT = 12, 0.03
 
 
 def words(line: str) -> list[str]:
@@ -50,7 +61,7 @@ def words(line: str) -> list[str]:
     parts = LINE.fullmatch(line)
     assert parts is not None
     if (call := CALL.fullmatch(parts["body"])) is not None:
-        return ["F", f"*{call['times']}"] if call["times"] else ["F"]
+        return [_CALLED, f"*{call['times']}"] if call["times"] else [_CALLED]
     found: list[str] = []
     for text in PIPE.split(parts["body"]):
         operator = OPERATOR.fullmatch(text)
@@ -73,6 +84,7 @@ class EncodedLines(NamedTuple):
         operands: Bool ``(lines, lines)``, what a line reads, also through lines that add or concatenate.
         bodies: Float32 ``(lines, lines)``, how often the call in a line runs each line.
         costs: Float32 ``(lines, 4)``, around 0; 0 in functions, where a line costs this or that by who calls it.
+        depth: Float32 ``(lines,)``, how deep a line of the main graph lies: 1 as deep as any of the training texts.
         main: Bool ``(lines,)``, whether it is part of the main graph.
     """
 
@@ -83,6 +95,7 @@ class EncodedLines(NamedTuple):
     operands: np.ndarray
     bodies: np.ndarray
     costs: np.ndarray
+    depth: np.ndarray
     main: np.ndarray
 
     @classmethod
@@ -99,6 +112,7 @@ class EncodedLines(NamedTuple):
             padded([row.operands for row in rows], (count, count)),
             padded([row.bodies for row in rows], (count, count)),
             padded([row.costs for row in rows], (count, len(COSTS))),
+            padded([row.depth for row in rows], (count,)),
         )
         return LineBatch(*(part.to(device) for part in parts))
 
@@ -117,6 +131,7 @@ class LineBatch:
         operands: Bool ``(b, n, n)``.
         bodies: ``(b, n, n)``.
         costs: ``(b, n, 4)``.
+        depth: ``(b, n)``.
     """
 
     ids: Tensor
@@ -128,32 +143,46 @@ class LineBatch:
     operands: Tensor
     bodies: Tensor
     costs: Tensor
+    depth: Tensor
 
 
 class LineReader(Reader):
-    """The words of the training texts, and the scale of their costs.
+    """The words of the training texts, and the scale of their costs and depths.
 
     Args:
         vocabulary: Known words; others are passed over.
         centre: Mean of each cost over the training lines.
         scale: What a cost is multiplied by once its mean is taken off; 0 leaves it out.
+        deepest: Depth of the deepest line of a main graph.
+        entry: The words of entries; empty where inputs are read by this and that.
     """
 
-    def __init__(self, vocabulary: Sequence[str], centre: Sequence[float], scale: Sequence[float]) -> None:
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        centre: Sequence[float],
+        scale: Sequence[float],
+        deepest: int,
+        entry: Sequence[str] = (),
+    ) -> None:
         self._vocabulary = tuple(vocabulary)
         self._places: Mapping[str, int] = {word: place for place, word in enumerate(self._vocabulary)}
         self._centre, self._scale = np.array(centre, dtype=np.float32), np.array(scale, dtype=np.float32)
+        self._deepest, self._entry = int(deepest), list(entry)
 
     @classmethod
     def learn(cls, texts: Sequence[str], config: ModelConfig, *, vocabulary: int) -> Self:
         """See ``Reader``; the most frequent words are known."""
         different = sorted(set(texts))
-        counts = Counter(word for text in different for line in text.split("\n") for word in words(line))
+        entry, wires = _entry(different), [wiring(text) for text in different]
+        spoken = [_spoken(text, wired, entry)[0] for text, wired in zip(different, wires, strict=True)]
+        counts = Counter(word for lines in spoken for line in lines for word in line)
         frequent = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
         costs = np.concatenate([line_costs(text)[_main(text)] for text in different])
         deviation = costs.std(axis=0)
         scale = np.where(deviation > _CONSTANT, 1 / np.maximum(deviation, _CONSTANT), 0.0)
-        return cls(frequent, costs.mean(axis=0).tolist(), scale.tolist())
+        deepest = max(int(_depths(wired, _main(text)).max()) for text, wired in zip(different, wires, strict=True))
+        return cls(frequent, costs.mean(axis=0).tolist(), scale.tolist(), deepest, entry)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -161,7 +190,7 @@ class LineReader(Reader):
         path = folder / WORDS_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(content["words"], content["centre"], content["scale"])
+            return cls(*(content[name] for name in ("words", "centre", "scale", "deepest", "entry")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} holds no words of an encoder of lines: {error}") from error
 
@@ -169,7 +198,13 @@ class LineReader(Reader):
         """See ``Reader``."""
         if not store_encoder:
             raise UsageError("store_encoder=False is for a frozen pretrained encoder; that of lines must be stored")
-        content = {"words": self._vocabulary, "centre": self._centre.tolist(), "scale": self._scale.tolist()}
+        content = {
+            "words": self._vocabulary,
+            "centre": self._centre.tolist(),
+            "scale": self._scale.tolist(),
+            "deepest": self._deepest,
+            "entry": self._entry,
+        }
         (folder / WORDS_FILE).write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
         return ()
 
@@ -187,32 +222,40 @@ class LineReader(Reader):
         return LineEncoder(config, len(self._vocabulary))
 
     def _encoded(self, text: str, context: int) -> EncodedLines:
+        wires, main = wiring(text), _main(text)
+        spoken, entries = _spoken(text, wires, self._entry)
         known = [
-            (self._places[word], number)
-            for number, line in enumerate(text.split("\n"))
-            for word in words(line)
-            if word in self._places
+            (self._places[word], number) for number, line in enumerate(spoken) for word in line if word in self._places
         ]
         check_length(len(known), context)
         ids, lines = np.array(known, dtype=np.int64).reshape(-1, 2).T
-        wires, main = wiring(text), _main(text)
         self_too = np.eye(len(main), dtype=bool)
-        costs = (line_costs(text) - self._centre) * self._scale * main[:, None]
-        producers, ancestors = wires.producers | self_too, wires.ancestors | self_too
-        return EncodedLines(ids, lines, producers, ancestors, wires.operands, bodies(text), costs, main)
+        return EncodedLines(
+            ids,
+            lines,
+            wires.producers | self_too,
+            wires.ancestors | self_too,
+            through(wires.operands, entries),
+            bodies(text),
+            (line_costs(text) - self._centre) * self._scale * main[:, None],
+            (_depths(wires, main) / max(1, self._deepest)).clip(max=1).astype(np.float32),
+            main,
+        )
 
 
 class LineEncoder(Encoder):
-    """Words, costs and wiring to one vector a line; the decoder sees the main graph alone."""
+    """Words, costs, depth and wiring to one vector a line; the decoder sees the main graph alone."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(max(1, vocabulary), config.width)
         self.costs = nn.Linear(len(COSTS), config.width)
+        self.depths = nn.Linear(DEPTHS, config.width, bias=False)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.norm = nn.RMSNorm(config.width)
         nn.init.normal_(self.embedding.weight, std=_SPREAD)
+        nn.init.normal_(self.depths.weight, std=_FAINT)
         with torch.no_grad():
             for layer in self.layers:
                 assert isinstance(layer, EncoderLayer)
@@ -240,10 +283,38 @@ class LineEncoder(Encoder):
         number = embedded.new_zeros(rows * (count + 1)).index_add(0, place.flatten(), embedded.new_ones(place.numel()))
         own, number = (part.unflatten(0, (rows, count + 1))[:, :count] for part in (own, number[:, None]))
         said, number = own + torch.bmm(batch.bodies, own), number + torch.bmm(batch.bodies, number)
-        return said * number.clamp(min=1).rsqrt() + self.costs(batch.costs) * batch.main[..., None]
+        waves = torch.arange(1, DEPTHS + 1, device=batch.depth.device) * torch.pi
+        placed = self.costs(batch.costs) + self.depths(torch.cos(batch.depth[..., None] * waves))
+        return said * number.clamp(min=1).rsqrt() + placed * batch.main[..., None]
 
 
 def _main(text: str) -> np.ndarray:
     """Which lines of ``text`` are the main graph; all where that has none, for a decoder must see something."""
     first, count = sections(text).main.first, text.count("\n") + 1
     return np.arange(count) >= (first if first < count else 0)
+
+
+def _depths(wires: Wiring, main: np.ndarray) -> np.ndarray:
+    """How many lines of the main graph lie on the longest way to each of them; 0 in functions."""
+    return np.asarray(depths(wires.producers & main) * main)
+
+
+def _spoken(text: str, wires: Wiring, entry: Sequence[str]) -> tuple[list[list[str]], np.ndarray]:
+    """The words of every line, those of entries marked, and which lines are entries, bool ``(lines,)``."""
+    spoken = [words(line) for line in text.split("\n")]
+    found = wires.entries & np.array([bool(entry) and line == entry for line in spoken])
+    return [[_ENTRY + word for word in line] if k else line for line, k in zip(spoken, found, strict=True)], found
+
+
+def _entry(texts: Sequence[str]) -> list[str]:
+    """The words of the only kind of line that reads inputs of functions alone, if that is also written elsewhere.
+
+    A kind that is written nowhere else means what it says; calls say nothing, they begin as what they call.
+    """
+    first: set[tuple[str, ...]] = set()
+    later: set[tuple[str, ...]] = set()
+    for text in texts:
+        for line, read in zip(text.split("\n"), wiring(text).entries, strict=True):
+            (first if read else later).add(tuple(words(line)))
+    found: list[str] = list(*first) if len(first) == 1 and first <= later else []
+    return [] if found[:1] == [_CALLED] else found

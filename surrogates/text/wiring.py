@@ -26,11 +26,13 @@ class Wiring:
         ancestors: Transitive closure of ``producers``.
         operands: ``producers``, and what a line reads through lines that add or concatenate: the operations that
             feed an operation, however their results are brought together.
+        entries: Bool ``(lines,)``, the lines of functions that read nothing but the function's inputs.
     """
 
     producers: np.ndarray
     ancestors: np.ndarray
     operands: np.ndarray
+    entries: np.ndarray
 
 
 def wiring(text: str) -> Wiring:
@@ -41,6 +43,7 @@ def wiring(text: str) -> Wiring:
     """
     lines = text.split("\n")
     producers = np.zeros((len(lines), len(lines)), dtype=bool)
+    entries = np.zeros(len(lines), dtype=bool)
     results: list[list[int]] = []  # per function, the lines it returns
     header, inputs, first, inside = 0, 0, 0, False
     for i, line in enumerate(lines):
@@ -54,14 +57,38 @@ def wiring(text: str) -> Wiring:
             elif i and not lines[i - 1].startswith("in"):
                 header, inputs, first = i, 0, i
             continue
-        for source in _read(line, i, header, inputs, first):
-            producers[i, source] = True
+        sources = _read(line, i, header, inputs, first)
+        producers[i, sources] = True
+        entries[i] = inside and set(sources) == {header}
         if (call := _CALL.match(line)) is not None:
             number = int(call[1])
             if not 1 <= number <= len(results):
                 raise InvalidGraphError(f"line {i} calls F{number}, but only {len(results)} functions are defined")
             producers[i, results[number - 1]] = True
-    return Wiring(producers, _closure(producers), _through(producers, [bool(_MERGE.match(line)) for line in lines]))
+    merges = np.array([bool(_MERGE.match(line)) for line in lines])
+    return Wiring(producers, _closure(producers), through(producers, merges), entries)
+
+
+def through(producers: np.ndarray, transparent: np.ndarray) -> np.ndarray:
+    """What every line reads, also through the lines that are ``transparent``.
+
+    Args:
+        producers: Bool ``(lines, lines)``, what a line reads; rows in topological order.
+        transparent: Bool ``(lines,)``.
+    """
+    operands = producers.copy()
+    for i in range(len(operands)):
+        for j in np.flatnonzero(producers[i] & transparent):
+            operands[i] |= operands[j]
+    return operands
+
+
+def depths(producers: np.ndarray) -> np.ndarray:
+    """Number of lines on the longest way to each, itself included, ``(lines,)``; rows in topological order."""
+    found = np.ones(len(producers), dtype=np.int64)
+    for i in range(len(producers)):
+        found[i] += max(found[np.flatnonzero(producers[i])], default=0)
+    return found
 
 
 def bodies(text: str) -> np.ndarray:
@@ -118,13 +145,3 @@ def _closure(producers: np.ndarray) -> np.ndarray:
         for j in np.flatnonzero(producers[i]):
             ancestors[i] |= ancestors[j]
     return ancestors
-
-
-def _through(producers: np.ndarray, transparent: list[bool]) -> np.ndarray:
-    """``producers`` and those of transparent producers; rows are in topological order."""
-    operands = producers.copy()
-    for i in range(len(operands)):
-        for j in np.flatnonzero(producers[i]):
-            if transparent[j]:
-                operands[i] |= operands[j]
-    return operands

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from surrogates.rlm.lines import WORDS_FILE, EncodedLines, LineBatch, LineEncode
 from surrogates.text import linearize, parse
 from surrogates.text.costs import line_costs
 from surrogates.text.linearize import in_other_orders
-from surrogates.text.wiring import bodies
+from surrogates.text.wiring import bodies, wiring
 from tests.surrogates.test_text_properties import graphs
 
 MODEL = ModelConfig(
@@ -226,6 +227,81 @@ def test_constant_costs_say_nothing() -> None:
     (encoded,) = reader.encode(["in 3x8x8\nRelu\nConv k3 c64"], context=64)
     assert isinstance(encoded, EncodedLines)
     assert not encoded.costs.any()
+
+
+def texts_of(name: str, count: int) -> list[str]:
+    space, rng = search_spaces.get(name), np.random.default_rng(5)
+    return [linearize(space.to_onnx(space.sample(rng)), inlining=False) for _ in range(count)]
+
+
+def known_words(reader: LineReader, text: str) -> list[list[str]]:
+    """The words of each line as the encoder is given them."""
+    (encoded,) = reader.encode([text], context=4096)
+    assert isinstance(encoded, EncodedLines)
+    return [[reader.tokenizer[k] for k in encoded.ids[encoded.lines == line]] for line in range(len(encoded.main))]
+
+
+def test_the_projections_of_nasbench101_are_entries(tmp_path: Path) -> None:
+    texts = texts_of("nasbench101", 12)
+    reader, found = LineReader.learn(texts, MODEL, vocabulary=256), 0
+    for text in texts:
+        spoken, lines = known_words(reader, text), text.split("\n")
+        wires = wiring(text)
+        projections = [k for k in np.flatnonzero(wires.entries) if lines[k].startswith("Conv k1")]
+        found += len(projections)
+        for k, line in enumerate(spoken):
+            marked = k in projections
+            assert all(word.startswith("in ") == marked for word in line)
+        (encoded,) = reader.encode([text], context=4096)
+        assert isinstance(encoded, EncodedLines)
+        for reading, projection in zip(*np.nonzero(encoded.operands[:, projections]), strict=True):
+            assert (encoded.operands[reading] >= encoded.operands[projections[projection]]).all()
+    assert found > len(texts)
+    reader.save(tmp_path, reader.encoder(MODEL), store_encoder=True)
+    assert known_words(LineReader.load(tmp_path), texts[0]) == known_words(reader, texts[0])
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "darts", "fbnet", "mnasnet", "enas_macro"])
+def test_other_spaces_have_no_entries(name: str) -> None:
+    reader = LineReader.learn(texts_of(name, 12), MODEL, vocabulary=1024)
+    assert not any(word.startswith("in ") for word in reader.tokenizer)
+
+
+def test_what_is_written_nowhere_else_is_no_entry() -> None:
+    text = "def\nConv k1\nConv k3{}\nin 4x8x8\nF1"
+    alone = LineReader.learn([text.format("")], MODEL, vocabulary=32)
+    assert "in k1" not in alone.tokenizer and "k1" in alone.tokenizer
+    again = LineReader.learn([text.format("\nConv k1")], MODEL, vocabulary=32)
+    assert "in k1" in again.tokenizer and "k1" in again.tokenizer
+
+
+def test_calls_are_no_entries() -> None:
+    text = "def\nRelu\nConv k3\ndef\nF1\nF1\nin 4x8x8\nRelu\nF2"
+    assert not any(word.startswith("in ") for word in LineReader.learn([text], MODEL, vocabulary=32).tokenizer)
+
+
+def test_depth_is_a_share_of_the_deepest_training_text() -> None:
+    reader = LineReader.learn(["in 3x8x8" + 4 * "\nRelu"], MODEL, vocabulary=8)
+    for text, expected in {
+        "def\nRelu\nin 3x8x8\nRelu\nF1": [0, 0, 0.2, 0.4, 0.6],  # the input counts
+        "in 3x8x8" + 6 * "\nRelu": [0.2, 0.4, 0.6, 0.8, 1, 1, 1],
+    }.items():
+        (encoded,) = reader.encode([text], context=64)
+        assert isinstance(encoded, EncodedLines)
+        np.testing.assert_allclose(encoded.depth, expected, rtol=1e-6)
+
+
+def test_the_place_of_a_layer_matters() -> None:
+    """Two layers that change places, between others of the same cost: without depth a bag of lines is the same."""
+    texts = ["in 4x8x8" + "".join(f"\n{line}" for line in order) for order in permutations(["Relu", "Gelu", "Tanh"])]
+    rlm = RLM(replace(MODEL, flow=False), QUICK).initialise(texts, pd.DataFrame({"loss": np.arange(6.0)}))
+    encoder = rlm.network.encoder
+    assert isinstance(encoder, LineEncoder)
+    lines = encoder._lines(collate(rlm.encode(texts)))  # type: ignore[arg-type]
+    assert np.ptp((lines**2).sum((1, 2)).detach().numpy()) > 1e-5
+    torch.nn.init.zeros_(encoder.depths.weight)
+    lines = encoder._lines(collate(rlm.encode(texts)))  # type: ignore[arg-type]
+    assert np.ptp((lines**2).sum((1, 2)).detach().numpy()) < 1e-5
 
 
 def test_only_torch_runs_it(fitted: RLM, cells: tuple) -> None:

@@ -12,7 +12,7 @@ from search_spaces.errors import InvalidGraphError
 from surrogates.text import linearize, parse
 from surrogates.text.linearize import in_other_orders
 from surrogates.text.parse import CALL
-from surrogates.text.wiring import wiring
+from surrogates.text.wiring import depths, through, wiring
 from tests.surrogates.signature import signature
 
 CELL = "|avg_pool_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|skip_connect~0|skip_connect~1|none~2|"
@@ -106,6 +106,25 @@ def test_operands_are_producers_and_ancestors_through_merges(name: str) -> None:
                 if lines[source].split(" ")[0].split("|")[0] in ("Add", "Sum", "Concat"):
                     stack += list(np.flatnonzero(wires.producers[source]))
             assert set(np.flatnonzero(row).tolist()) == expected
+
+
+def test_entries_read_nothing_but_the_inputs_of_their_function() -> None:
+    text = "def 2\nRelu <2\nSigmoid <2\nAdd <4 3\nAdd <2 1\nin 3x8x8\nRelu\nF1 <1 2"
+    assert np.flatnonzero(wiring(text).entries).tolist() == [1, 2, 3]  # the first sum reads both inputs
+    assert not wiring("in 3x8x8\nRelu").entries.any()
+
+
+def test_any_line_can_be_read_through() -> None:
+    chain = np.eye(4, k=-1, dtype=bool)
+    assert np.flatnonzero(through(chain, np.array([True, True, False, False]))[2]).tolist() == [0, 1]
+    assert np.flatnonzero(through(chain, np.array([True, False, True, False]))[3]).tolist() == [1, 2]
+    assert (through(chain, np.zeros(4, dtype=bool)) == chain).all()
+
+
+def test_depth_is_the_longest_way() -> None:
+    wires = np.zeros((5, 5), dtype=bool)
+    wires[1, 0] = wires[2, 1] = wires[3, 0] = wires[3, 2] = wires[4, 0] = True
+    assert depths(wires).tolist() == [1, 2, 3, 4, 2]
 
 
 def _model(nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str]], output: str) -> onnx.ModelProto:
