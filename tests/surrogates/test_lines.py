@@ -283,8 +283,8 @@ def test_calls_are_no_entries() -> None:
 def test_depth_is_a_share_of_the_deepest_training_text() -> None:
     reader = LineReader.learn(["in 3x8x8" + 4 * "\nRelu"], MODEL, vocabulary=8)
     for text, expected in {
-        "def\nRelu\nin 3x8x8\nRelu\nF1": [0, 0, 0.2, 0.4, 0.6],  # the input counts
-        "in 3x8x8" + 6 * "\nRelu": [0.2, 0.4, 0.6, 0.8, 1, 1, 1],
+        "def\nRelu\nin 3x8x8\nRelu\nF1": [0, 0, 0, 0.25, 0.5],
+        "in 3x8x8" + 6 * "\nRelu": [0, 0.25, 0.5, 0.75, 1, 1, 1],
     }.items():
         (encoded,) = reader.encode([text], context=64)
         assert isinstance(encoded, EncodedLines)
