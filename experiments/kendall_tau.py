@@ -8,8 +8,8 @@
 
 Runs are kept under ``runs/<name>`` and never repeated, nor are those that ``results/<name>.parquet`` holds from another
 machine, unless the settings of a method changed. After each stretch ``results/<name>.parquet`` (one row a run),
-``.csv`` (means and differences), ``.md`` (tables) and figures are written anew; ``<name>`` is ``kendall_tau`` for the
-core grid. Every method reads the same labels; nothing in here depends on the order of the runs.
+``.csv`` (means and differences), ``.md`` (tables) and figures are written anew (of the full grid learning curves alone);
+``<name>`` is ``kendall_tau`` for the core grid. Every method reads the same labels; nothing in here depends on the order of the runs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def main() -> None:
     shown = list(dict.fromkeys([*METHODS, *methods, *Store(folder).methods(every)]))
     facts = as_markdown(provenance(command_of(MODULE), seed=None))
     left_out = plan(every, shown, folder).left_out
-    results = write_results(every, shown, folder, out, name=name, facts=facts, left_out=left_out)
+    scatters = grid != "full"  # of 125 metrics they would fill a repository
+    results = write_results(every, shown, folder, out, name=name, facts=facts, left_out=left_out, scatters=scatters)
     print(f"{len(results.runs)} runs in {out / name}.md")
     for line in results.failures:
         print(f"failed: {line}")

@@ -117,6 +117,7 @@ def write_results(
     name: str = "",
     facts: str = "",
     left_out: Sequence[str] = (),
+    scatters: bool = True,
 ) -> Results:
     """Write ``runs.parquet``, ``summary.csv``, ``summary.md`` and the figures into ``out``.
 
@@ -128,6 +129,7 @@ def write_results(
         name: Write ``<name>.parquet``, ``<name>.csv``, ``<name>.md`` and the figures into ``<name>/`` instead.
         facts: A list of facts (command, commit, machine) at the end of the page.
         left_out: What was not run and why, a line each.
+        scatters: Draw predictions against true values, a figure a metric.
     """
     results = collect(protocols, methods, folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -140,7 +142,7 @@ def write_results(
     figures = out / name if name else out
     for space in dict.fromkeys(results.runs["space"]):
         learning_curves(results.summary[results.summary["space"] == space], results.ceilings, figures / f"{space}.png")
-    for protocol in protocols:
+    for protocol in protocols if scatters else ():
         scatter(results.summary, protocol, Store(folder), figures)
     return results
 

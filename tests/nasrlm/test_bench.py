@@ -123,6 +123,17 @@ def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Pa
     assert fresh.restore(kept, [protocol], labels) == 8
 
 
+def test_scatter_plots_can_be_left_out(protocol: Protocol, tmp_path: Path) -> None:
+    run_tasks(plan([protocol], ["flops"], tmp_path).tasks, tmp_path)
+    drawn = {}
+    for scatters in (True, False):
+        out = tmp_path / str(scatters)
+        write_results([protocol], ["flops"], tmp_path, out, scatters=scatters)
+        drawn[scatters] = {path.name for path in out.glob("*.png")}
+    plots = {f"{protocol.table}_{metric}.png" for metric in protocol.metrics}
+    assert drawn[True] - drawn[False] == plots and drawn[False]
+
+
 def test_another_checkpoint_of_the_same_name_makes_runs_stale(tmp_path: Path) -> None:
     from nasrlm.bench.methods import content_of
 
