@@ -9,7 +9,7 @@
 Runs are kept under ``runs/<name>`` and never repeated, nor are those that ``results/<name>.parquet`` holds from another
 machine, unless the settings of a method changed. After each stretch ``results/<name>.parquet`` (one row a run),
 ``.csv`` (means and differences), ``.md`` (tables) and figures are written anew, of the full grid without scatter plots;
-``<name>`` is ``kendall_tau`` for the core grid. Every method reads the same labels; nothing in here depends on the order
+``<name>`` is ``kendall_tau`` for the core grid. Every method reads the same labels; nothing depends on the order
 of the runs.
 """
 
