@@ -163,7 +163,7 @@ class LineReader(Reader):
         centre: Sequence[float],
         scale: Sequence[float],
         deepest: int,
-        entry: Sequence[str] = (),
+        entry: Sequence[str],
     ) -> None:
         self._vocabulary = tuple(vocabulary)
         self._places: Mapping[str, int] = {word: place for place, word in enumerate(self._vocabulary)}
@@ -174,7 +174,8 @@ class LineReader(Reader):
     def learn(cls, texts: Sequence[str], config: ModelConfig, *, vocabulary: int) -> Self:
         """See ``Reader``; the most frequent words are known."""
         different = sorted(set(texts))
-        entry, wires = _entry(different), [wiring(text) for text in different]
+        wires = [wiring(text) for text in different]
+        entry = _entry(different, wires)
         spoken = [_spoken(text, wired, entry)[0] for text, wired in zip(different, wires, strict=True)]
         counts = Counter(word for lines in spoken for line in lines for word in line)
         frequent = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
@@ -238,7 +239,7 @@ class LineReader(Reader):
             through(wires.operands, entries),
             bodies(text),
             (line_costs(text) - self._centre) * self._scale * main[:, None],
-            (_depths(wires, main) / max(1, self._deepest)).clip(max=1).astype(np.float32),
+            (_depths(wires, main) / self._deepest).clip(max=1).astype(np.float32),
             main,
         )
 
@@ -306,15 +307,15 @@ def _spoken(text: str, wires: Wiring, entry: Sequence[str]) -> tuple[list[list[s
     return [[_ENTRY + word for word in line] if k else line for line, k in zip(spoken, found, strict=True)], found
 
 
-def _entry(texts: Sequence[str]) -> list[str]:
+def _entry(texts: Sequence[str], wires: Sequence[Wiring]) -> list[str]:
     """The words of the only kind of line that reads inputs of functions alone, if that is also written elsewhere.
 
     A kind that is written nowhere else means what it says; calls say nothing, they begin as what they call.
     """
     first: set[tuple[str, ...]] = set()
     later: set[tuple[str, ...]] = set()
-    for text in texts:
-        for line, read in zip(text.split("\n"), wiring(text).entries, strict=True):
+    for text, wired in zip(texts, wires, strict=True):
+        for line, read in zip(text.split("\n"), wired.entries, strict=True):
             (first if read else later).add(tuple(words(line)))
     found: list[str] = list(*first) if len(first) == 1 and first <= later else []
     return [] if found[:1] == [_CALLED] else found

@@ -134,6 +134,27 @@ def test_scatter_plots_can_be_left_out(protocol: Protocol, tmp_path: Path) -> No
     assert drawn[True] - drawn[False] == plots and drawn[False]
 
 
+def test_a_scatter_plot_without_the_best_method_does_not_replace_one_with_it(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    names, out = ["flops", "xgboost_genome"], tmp_path / "out"
+    run_tasks(plan([protocol], names, tmp_path).tasks, tmp_path)
+    results = write_results([protocol], names, tmp_path, out)
+    metric, size = protocol.metrics[0], max(protocol.sizes)
+    last = results.summary[(results.summary["metric"] == metric) & (results.summary["n_labels"] == size)]
+    best = str(last.set_index("method")["kendall_tau"].idxmax())
+    plot = out / f"{protocol.table}_{metric}.png"
+    plot.write_text("drawn elsewhere")
+    path = Store(tmp_path).run_folder(protocol, metric, size, 0) / f"{best}.npz"
+    kept = dict(np.load(path))
+    np.savez(path, **{**kept, "mean": np.zeros(0)})
+    write_results([protocol], names, tmp_path, out)
+    assert plot.read_text() == "drawn elsewhere"
+    np.savez(path, **kept)
+    write_results([protocol], names, tmp_path, out)
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
 def test_another_checkpoint_of_the_same_name_makes_runs_stale(tmp_path: Path) -> None:
     from nasrlm.bench.methods import content_of
 
