@@ -54,6 +54,7 @@ TRAINING = TrainingConfig(
     smoothing=0.0,
     digit_weights=(1.0, 0.7, 0.3),
     joint=0.3,
+    metrics_at_once=6,
     seed=0,
 )
 VOCABULARY = 1024

@@ -68,8 +68,10 @@ class Objective:
         rng = np.random.default_rng([config.seed, 2, step])
         noise = rng.standard_normal((len(rows), len(self.data.scales))) * config.smoothing
         tokens = self.data.tokens(rows, noise)
+        chosen = some_metrics(np.asarray((tokens >= 0).any(-1)), config.metrics_at_once, rng)
+        tokens = np.take_along_axis(tokens, chosen[:, :, None], axis=1)
         visible = visibility(np.asarray((tokens >= 0).any(-1)), config.joint, rng)
-        weights = np.where(tokens >= 0, self.weights, 0.0).astype(np.float32)
+        weights = np.where(tokens >= 0, self.weights[chosen], 0.0).astype(np.float32)
         total = float(weights.sum()) or 1.0
         mine = own = np.arange(len(rows))[self.accelerator.process_index :: count]
         if not len(own):  # fewer graphs than processes: each has to take part in averaging gradients all the same
@@ -77,9 +79,10 @@ class Objective:
         target = torch.from_numpy(tokens[own]).to(device)
         graphs = self.data.draw(rows, rng)
         batch = collate([graphs[i] for i in own], device)
+        columns = torch.from_numpy(chosen[own]).to(device)
         with autocast(config.precision, device):
-            logits = network(batch, target, torch.from_numpy(visible[own]).to(device), self.names)
-        logits = logits.float().masked_fill(self.forbidden, -torch.inf)
+            logits = network(batch, target, torch.from_numpy(visible[own]).to(device), self.names[columns])
+        logits = logits.float().masked_fill(self.forbidden[columns], -torch.inf)
         entropy = functional.cross_entropy(logits.flatten(0, 2), target.flatten(), ignore_index=-1, reduction="none")
         digits = (entropy * torch.from_numpy(weights[own]).to(device).flatten()).sum() / total
         if not config.ranking:
@@ -107,6 +110,22 @@ class Objective:
             torch.tensor(self.data.weights, device=device),
             capped=not by_slope,
         )
+
+
+def some_metrics(measured: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Columns of up to ``count`` random metrics that are measured, of each of ``b`` examples.
+
+    Args:
+        measured: Bool ``(b, m)``.
+        count: How many; 0 for all, of which none is drawn.
+        rng: Draws.
+
+    Returns:
+        Long ``(b, min(count, m))``; where fewer are measured the last columns are of such as are not.
+    """
+    if not count or count >= measured.shape[1]:
+        return np.broadcast_to(np.arange(measured.shape[1]), measured.shape)
+    return np.argsort(rng.random(measured.shape) - measured, axis=1)[:, :count]
 
 
 def expected_quantile(logits: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class RLMNetwork(nn.Module):
             batch: ``b`` graphs.
             tokens: Long ``(b, m, s)``, number tokens of every metric; negative where missing.
             visible: Bool ``(b, m, m)``: ``visible[:, i, j]`` if metric ``i`` may see metric ``j``'s number.
-            names: Long ``(m,)``: which metrics; None for the first ``m``.
+            names: Long ``(m,)`` or ``(b, m)``: which metrics; None for the first ``m``.
 
         Returns:
             ``(b, m, s, len(ALPHABET))``.

@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import search_spaces
 from nasrlm.metrics import kendall_tau
@@ -21,7 +24,7 @@ from search_spaces.networks import Networks
 from surrogates.progress import Progress
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 from surrogates.rlm.evaluation import rank_correlation
-from surrogates.rlm.losses import expected_quantile, pairwise, slope
+from surrogates.rlm.losses import expected_quantile, pairwise, slope, some_metrics
 from surrogates.text import linearize
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
@@ -148,6 +151,28 @@ def test_digit_weights_choose_the_digits_learned(cells: tuple[list[str], pd.Data
     assert taus[0] > taus[1] + 0.2
     with pytest.raises(UsageError, match="digit_weights"):
         config(digit_weights=(0.0,))
+
+
+@given(measured=hnp.arrays(bool, st.tuples(st.integers(1, 5), st.integers(1, 7))), count=st.integers(0, 8))
+def test_a_step_writes_some_of_the_metrics_that_are_known(measured: np.ndarray, count: int) -> None:
+    """As many as asked for, no other before those, none twice; all in their order without a limit."""
+    metrics = measured.shape[1]
+    chosen = some_metrics(measured, count, np.random.default_rng(0))
+    wanted = min(count, metrics) if count else metrics
+    assert chosen.shape == (len(measured), wanted)
+    for row, columns in zip(measured, chosen, strict=True):
+        assert len(set(columns)) == wanted
+        assert row[columns].sum() == min(wanted, row.sum())
+    if wanted == metrics and not 0 < count < metrics:
+        assert (chosen == np.arange(metrics)).all()
+
+
+def test_one_metric_at_once_teaches_all(cells: tuple[list[str], pd.DataFrame]) -> None:
+    """Two metrics that order the same graphs in opposite ways are both learned, though a step writes one a graph."""
+    texts, labels = cells
+    both = pd.DataFrame({"params": labels["params"], "opposite": -labels["params"]})
+    predicted = RLM(TINY, config(epochs=30, joint=0.0, metrics_at_once=1)).fit(texts, both).predict(texts).mean
+    assert all(kendall_tau(both[name].to_numpy(), predicted[:, i]) > 0.5 for i, name in enumerate(both))
 
 
 def test_graphs_are_read_in_several_orders(tmp_path: Path) -> None:
@@ -316,6 +341,8 @@ def test_what_does_not_fit_together_is_named(cells: tuple[list[str], pd.DataFram
         config(precision="half")
     with pytest.raises(UsageError, match="unknown ranking_by 'taste'; choose from: quantile, slope"):
         config(ranking_by="taste")
+    with pytest.raises(UsageError, match="metrics_at_once is 2, but a ranking loss"):
+        config(ranking=1.0, metrics_at_once=2)
 
 
 def test_progress_counts_graphs(cells: tuple[list[str], pd.DataFrame], capsys: pytest.CaptureFixture[str]) -> None:
