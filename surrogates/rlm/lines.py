@@ -6,7 +6,7 @@ much alike whether it is written once as a function or where it stands. Layers a
 vectors along the wires; where a line stands says nothing that its wires do not. A network of 250 tokens has some 30
 lines, and with few labels there is less to learn by heart.
 
-Where every input of a function passes the same operation first, as the projections of NAS-Bench-101's cells, that
+Where all inputs of a function pass the same operation first, as the projections of NAS-Bench-101's cells, that
 operation belongs to the wire: it says that there is one, while the same words further inside are an operation that
 somebody chose. Such an **entry** has words of its own.
 """
@@ -154,7 +154,7 @@ class LineReader(Reader):
         centre: Mean of each cost over the training lines.
         scale: What a cost is multiplied by once its mean is taken off; 0 leaves it out.
         deepest: Depth of the deepest line of a main graph.
-        entry: The words of entries; empty where inputs are read by this and that.
+        entry: The words of each kind of entry.
     """
 
     def __init__(
@@ -163,12 +163,12 @@ class LineReader(Reader):
         centre: Sequence[float],
         scale: Sequence[float],
         deepest: int,
-        entry: Sequence[str],
+        entry: Sequence[Sequence[str]],
     ) -> None:
         self._vocabulary = tuple(vocabulary)
         self._places: Mapping[str, int] = {word: place for place, word in enumerate(self._vocabulary)}
         self._centre, self._scale = np.array(centre, dtype=np.float32), np.array(scale, dtype=np.float32)
-        self._deepest, self._entry = int(deepest), list(entry)
+        self._deepest, self._entry = int(deepest), [list(kind) for kind in entry]
 
     @classmethod
     def learn(cls, texts: Sequence[str], config: ModelConfig, *, vocabulary: int) -> Self:
@@ -300,22 +300,28 @@ def _depths(wires: Wiring, main: np.ndarray) -> np.ndarray:
     return np.asarray(depths(wires.producers & main) * main)
 
 
-def _spoken(text: str, wires: Wiring, entry: Sequence[str]) -> tuple[list[list[str]], np.ndarray]:
+def _spoken(text: str, wires: Wiring, entry: Sequence[list[str]]) -> tuple[list[list[str]], np.ndarray]:
     """The words of every line, those of entries marked, and which lines are entries, bool ``(lines,)``."""
     spoken = [words(line) for line in text.split("\n")]
-    found = wires.entries & np.array([bool(entry) and line == entry for line in spoken])
+    found = wires.entries & np.array([line in entry for line in spoken])
     return [[_ENTRY + word for word in line] if k else line for line, k in zip(spoken, found, strict=True)], found
 
 
-def _entry(texts: Sequence[str], wires: Sequence[Wiring]) -> list[str]:
-    """The words of the only kind of line that reads inputs of functions alone, if that is also written elsewhere.
+def _entry(texts: Sequence[str], wires: Sequence[Wiring]) -> list[list[str]]:
+    """The words of each kind of line that several inputs of a function pass, no other beside it, and that stands
+    elsewhere as well.
 
     A kind that is written nowhere else means what it says; calls say nothing, they begin as what they call.
     """
-    first: set[tuple[str, ...]] = set()
-    later: set[tuple[str, ...]] = set()
+    together, beside, later = set[tuple[str, ...]](), set[tuple[str, ...]](), set[tuple[str, ...]]()
     for text, wired in zip(texts, wires, strict=True):
-        for line, read in zip(text.split("\n"), wired.entries, strict=True):
-            (first if read else later).add(tuple(words(line)))
-    found: list[str] = list(*first) if len(first) == 1 and first <= later else []
-    return [] if found[:1] == [_CALLED] else found
+        kinds = [tuple(words(line)) for line in text.split("\n")]
+        later |= {kind for kind, read in zip(kinds, wired.entries, strict=True) if not read}
+        for body in sections(text).functions:
+            span = slice(body.first, body.first + len(body.lines))
+            first = [kind for kind, read in zip(kinds[span], wired.entries[span], strict=True) if read]
+            if len(set(first)) > 1:
+                beside.update(first)
+            elif len(first) > 1:
+                together.add(first[0])
+    return sorted(list(kind) for kind in (together & later) - beside if kind[0] != _CALLED)

@@ -267,16 +267,35 @@ def test_other_spaces_have_no_entries(name: str) -> None:
     assert not any(word.startswith("in ") for word in reader.tokenizer)
 
 
-def test_what_is_written_nowhere_else_is_no_entry() -> None:
-    text = "def\nConv k1\nConv k3{}\nin 4x8x8\nF1"
-    alone = LineReader.learn([text.format("")], MODEL, vocabulary=32)
-    assert "in k1" not in alone.tokenizer and "k1" in alone.tokenizer
-    again = LineReader.learn([text.format("\nConv k1")], MODEL, vocabulary=32)
-    assert "in k1" in again.tokenizer and "k1" in again.tokenizer
+def test_entries_are_told_apart_among_many_spaces() -> None:
+    """Only NAS-Bench-101 has entries, whatever else the texts are of; texts without it know none."""
+    others = [text for name in ("nasbench201", "darts", "inception", "fbnet") for text in texts_of(name, 12)]
+    cells = texts_of("nasbench101", 12)
+    marked = {
+        text: any(word.startswith("in ") for line in known_words(reader, text) for word in line)
+        for reader in [LineReader.learn([*others, *cells], MODEL, vocabulary=1024)]
+        for text in [*others, *cells]
+    }
+    assert not any(marked[text] for text in texts_of("nasbench201", 12) + texts_of("darts", 12))
+    assert all(marked[text] == bool(wiring(text).entries.any()) for text in cells)
+
+
+@pytest.mark.parametrize(
+    ("function", "elsewhere", "entry"),
+    [
+        ("Conv k1\nConv k1 <2\nAdd <1 2", "Conv k1", True),
+        ("Conv k1\nConv k1 <2\nAdd <1 2", "Conv k3", False),  # written nowhere else: it means what it says
+        ("Conv k1\nRelu <2\nAdd <1 2", "Conv k1", False),  # another kind beside it: somebody chose
+        ("Conv k1\nRelu", "Conv k1", False),  # one input alone tells nothing
+    ],
+)
+def test_what_several_inputs_pass_is_an_entry(function: str, elsewhere: str, entry: bool) -> None:
+    text = f"def\n{function}\nin 4x8x8\n{elsewhere}\nF1"
+    assert ("in k1" in LineReader.learn([text], MODEL, vocabulary=32).tokenizer) == entry
 
 
 def test_calls_are_no_entries() -> None:
-    text = "def\nRelu\nConv k3\ndef\nF1\nF1\nin 4x8x8\nRelu\nF2"
+    text = "def\nRelu\nConv k3\ndef\nF1\nF1 <2\nAdd <1 2\nF1\nin 4x8x8\nRelu\nF2"
     assert not any(word.startswith("in ") for word in LineReader.learn([text], MODEL, vocabulary=32).tokenizer)
 
 
