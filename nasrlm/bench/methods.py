@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nasrlm.bench.pretrained import FINETUNING, FREE, START, finetuning_sizes, like_of, saw_labels_of
+from nasrlm.bench.pretrained import (
+    FINETUNING,
+    FINETUNING_LINES,
+    FREE,
+    START,
+    START_LINES,
+    finetuning_sizes,
+    finetuning_sizes_lines,
+    free_of,
+    like_of,
+    saw_labels_of,
+)
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
 from nasrlm.labels.tables import LabelTable
@@ -103,7 +114,7 @@ class Method:
         space = table.space.name
         if (without := f"{self.start}-without-{space}") in registry.checkpoints():
             return without
-        return FREE if saw_labels_of(self.start, space) else self.start
+        return free_of(self.start) if saw_labels_of(self.start, space) else self.start
 
     def create(self, table: LabelTable, metrics: Sequence[str], size: int, seed: int) -> Surrogate:
         """A new surrogate for ``size`` labels of ``metrics`` of ``table``.
@@ -194,6 +205,15 @@ EXTRA: dict[str, Method] = {
     ),
     "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_sizes, start=FREE, quality=LIVE),
     "rlm_lines": Method("rlm_lines", "rlm", SETTINGS["rlm_lines"], reads="texts", sized=rlm_steps, quality=LIVE),
+    "rlm_lines_pretrained": Method(
+        "rlm_lines_pretrained",
+        "rlm",
+        FINETUNING_LINES,
+        reads="texts",
+        sized=finetuning_sizes_lines,
+        start=START_LINES,
+        quality=LIVE,
+    ),
     "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps, quality=LIVE),
 }
 

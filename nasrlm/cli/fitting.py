@@ -78,15 +78,16 @@ def few_shot(
     """
     from nasrlm.bench.methods import EXTRA
     from nasrlm.bench.methods import configure as set_up
-    from nasrlm.bench.pretrained import FINETUNING, finetuning_sizes, like_of
+    from nasrlm.bench.pretrained import like_of, recipe
     from surrogates.free_targets import TARGETS
     from surrogates.rlm import RLM
+    from surrogates.rlm.config import LINES
     from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 
     if not isinstance(trained, RLM) or not set(trained.metrics) & set(TARGETS):
         return None
     surrogate = FineTunedRLM(StartConfig(checkpoint))
-    chosen = {**FINETUNING, **finetuning_sizes(size), "training.threads": 0}
+    chosen = {**recipe(size, lines=trained.model.encoder == LINES), "training.threads": 0}
     chosen |= {**EXTRA["rlm_pretrained"].blind(metrics), "start.like": like_of(metrics, trained.metrics)}
     set_up(surrogate, chosen | ({"start.freeze": tuple(freeze)} if freeze else {}), seed=0)
     return surrogate

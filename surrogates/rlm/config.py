@@ -127,6 +127,8 @@ class TrainingConfig:
         ranking_by: What of the first digit it orders: the expected ``quantile``, or the ``slope`` of its logits.
         metrics_at_once: Metrics of an example that a step writes, drawn anew from those that are known of it; 0 writes
             all. With forty of them the decoder costs several times what the encoder does. Not with a ranking loss.
+        anchor: Labels that the weights training begins with are worth: after ``n`` graphs they are taken back
+            ``anchor / (anchor + n)`` of the way (WiSE-FT, Wortsman et al., CVPR 2022). For weights that know something.
     """
 
     epochs: int = 40
@@ -149,18 +151,21 @@ class TrainingConfig:
     ranking: float = 0.0
     ranking_by: str = "quantile"
     metrics_at_once: int = 0
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision {self.precision!r}; choose from: {', '.join(PRECISIONS)}")
         if self.ranking_by not in ("quantile", "slope"):
             raise UsageError(f"unknown ranking_by {self.ranking_by!r}; choose from: quantile, slope")
-        ones, zeros = ("epochs", "batch_size", "evaluate_every", "orders"), ("patience", "ranking", "metrics_at_once")
-        for name, least in {**dict.fromkeys(ones, 1), **dict.fromkeys(zeros, 0)}.items():
+        counted, optional = ("epochs", "batch_size", "evaluate_every", "orders"), ("patience", "ranking", "anchor")
+        for name, least in {**dict.fromkeys(counted, 1), **dict.fromkeys((*optional, "metrics_at_once"), 0)}.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.ranking and self.metrics_at_once:
-            raise UsageError(f"metrics_at_once is {self.metrics_at_once}, but a ranking loss compares all; set one to 0")
+            raise UsageError(
+                f"metrics_at_once is {self.metrics_at_once}, but a ranking loss compares all metrics; set one to 0"
+            )
         object.__setattr__(self, "digit_weights", tuple(map(float, self.digit_weights)))  # JSON makes it a list
         if not self.digit_weights or min(self.digit_weights) < 0 or max(self.digit_weights) == 0:
             raise UsageError(f"digit_weights {self.digit_weights} must be positive numbers (or zeros), not all zero")

@@ -18,7 +18,7 @@ from search_spaces.networks import Networks
 from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
-from surrogates.rlm.finetuning import add_metrics
+from surrogates.rlm.finetuning import add_metrics, shrink
 from surrogates.rlm.labelled import Graphs, checked_columns
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.rlm import RLM
@@ -39,6 +39,9 @@ class StartConfig:
         pool_epochs: Passes over them, in batches of 64.
         pool_rate: Learning rate meanwhile.
         dropout: Dropout rate from here on; the pretraining needed none.
+        shrink: What the matrices of the checkpoint are multiplied by before the labels. Below 1 it says less and can be
+            taught more: the first half of shrink and perturb (Ash & Adams, NeurIPS 2020, arXiv 1910.08475), for as many
+            labels as would teach a network from scratch.
         freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
         like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones; ``best`` for the
             one whose predictions order the labels best. What goes with accuracy is nearer to it than nothing.
@@ -49,6 +52,7 @@ class StartConfig:
     pool_epochs: int = 8
     pool_rate: float = 1e-3
     dropout: float = 0.1
+    shrink: float = 1.0
     freeze: tuple[str, ...] = ()
     like: str = BEST
 
@@ -58,6 +62,8 @@ class StartConfig:
         object.__setattr__(self, "freeze", tuple(self.freeze))
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        if not 0 < self.shrink <= 1:
+            raise UsageError(f"shrink is {self.shrink}; it must lie in (0, 1]")
 
 
 class FineTunedRLM(RLM):
@@ -114,6 +120,7 @@ class FineTunedRLM(RLM):
             self._adopt(found, read, labels)
             if guessed is not None:
                 self._learn_guessed(*guessed, progress=progress)
+            shrink(self.network, self.start.shrink)
             self.finetune(
                 graphs,
                 labels,
@@ -173,6 +180,7 @@ class FineTunedRLM(RLM):
             smoothing=0.0,
             orders=1,
             ranking=0.0,
+            anchor=0.0,
         )
         _set_dropout(self.network, 0.0)
         try:

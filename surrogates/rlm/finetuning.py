@@ -1,4 +1,4 @@
-"""What going on from pretrained weights needs: rows for new metrics, modules that stay as they are."""
+"""What going on from pretrained weights needs: rows for new metrics, modules that stay, how far others may go."""
 
 from __future__ import annotations
 
@@ -54,3 +54,23 @@ def frozen(network: nn.Module, prefixes: Sequence[str]) -> Iterator[None]:
     finally:
         for parameter in stopped:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def anchored(network: nn.Module, share: float) -> Iterator[None]:
+    """Take ``network`` back, at the end of the context, ``share`` of the way to the weights it had at its beginning."""
+    before = {name: weight.detach().clone() for name, weight in network.state_dict().items()} if share else {}
+    yield
+    with torch.no_grad():
+        for name, weight in network.state_dict().items():
+            if share and weight.is_floating_point():
+                weight.lerp_(before[name].to(weight), share)
+
+
+def shrink(network: RLMNetwork, factor: float) -> None:
+    """Multiply the matrices of all linear layers by ``factor``, but those of an encoder that somebody else trained."""
+    foreign = {id(parameter) for parameter in network.encoder.pretrained_parameters()}
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Linear) and id(module.weight) not in foreign:
+                module.weight.mul_(factor)

@@ -24,7 +24,7 @@ from surrogates.rlm.decoding import Outcomes
 from surrogates.rlm.encoders import Reader, reader_for
 from surrogates.rlm.evaluation import calibrate
 from surrogates.rlm.familiarity import TrainingDistribution, pooled
-from surrogates.rlm.finetuning import add_metrics, frozen, keep_metrics
+from surrogates.rlm.finetuning import add_metrics, anchored, frozen, keep_metrics
 from surrogates.rlm.inputs import EncodedText, as_text
 from surrogates.rlm.labelled import Graphs, LabelledGraphs, checked_columns, texts_in_orders
 from surrogates.rlm.model import RLMNetwork
@@ -278,7 +278,10 @@ class RLM(Surrogate):
         data = replace(data, orders=[self.encode(order) for order in texts[1:]])
         judge = self._labelled(*validation, names, weights) if validation is not None else None
         folder = Path(checkpoint) if checkpoint is not None else None
-        self.history = train(self.network, data, self.training, validation=judge, checkpoint=folder, progress=progress)
+        with anchored(self.network, self.training.anchor / (self.training.anchor + len(data.graphs))):
+            self.history = train(
+                self.network, data, self.training, validation=judge, checkpoint=folder, progress=progress
+            )
         found = calibrate(self.network, judge) if judge is not None else (1.0,) * len(names)
         warmth = {**dict(zip(self.metrics, self.temperatures, strict=True)), **dict(zip(names, found, strict=True))}
         self.temperatures = tuple(warmth.values())

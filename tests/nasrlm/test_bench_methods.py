@@ -28,6 +28,7 @@ from surrogates.text import linearize
         ("nasbench201", "rlm-free", "rlm-free"),
         ("hiaml", "rlm-small", "rlm-small"),  # nobody's labels of that space were ever learned
         ("darts", "rlm-small", "rlm-free"),  # rlm-small learned labels of this one
+        ("darts", "rlm-small-lines", "rlm-free-lines"),
         ("darts", "other", "other"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import search_spaces
-from nasrlm.bench.pretrained import FINETUNING, finetuning_sizes
+from nasrlm.bench.pretrained import recipe
 from nasrlm.cli import main
 from search_spaces.analysis import count_macs, count_parameters
 from surrogates.free_targets import free_targets
@@ -72,15 +73,16 @@ def test_finetune_freezes_and_adds_metrics(
     assert not torch.equal(old["output.weight"], new["output.weight"])
 
 
+@pytest.mark.parametrize("encoder", ["wired", "lines"])
 def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encoder: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frame = pd.read_csv(table)
     space = search_spaces.get("nasbench201")
     models = [space.to_onnx(space.parse(text)) for text in frame["arch"][:40]]
     model = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
     quick = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01, threads=1)
-    start = RLM(model, quick).fit(models, free_targets(models)[["log_macs", "live_depth"]])
+    start = RLM(replace(model, encoder=encoder), quick).fit(models, free_targets(models)[["log_macs", "live_depth"]])
     start.save_pretrained(tmp_path / "start")
     options = ["--labels", str(table), "--metrics", "params", "--size", "20", "--seed", "3", "--freeze", "encoder"]
     settings = [text for option in ("pool=30", "epochs=2", "threads=1") for text in ("--option", option)]
@@ -90,8 +92,9 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     tuned = RLM.from_pretrained(tmp_path / "tuned")
     assert tuned.metrics == ("params",)  # what it was pretrained on is forgotten
     assert (tuned.training.epochs, tuned.training.seed) == (2, 3)  # as asked
-    assert tuned.training.learning_rate == FINETUNING["training.learning_rate"]  # as the recipe has it
-    assert tuned.training.batch_size == finetuning_sizes(20)["training.batch_size"]
+    expected = recipe(20, lines=encoder == "lines")
+    for name in "learning_rate", "batch_size", "orders", "ranking_by":  # as the recipe has it
+        assert getattr(tuned.training, name) == expected.get(f"training.{name}", getattr(TrainingConfig(), name))
     kept, now = start.network.state_dict(), tuned.network.state_dict()
     assert all(torch.equal(kept[name], now[name]) for name in kept if name.startswith("encoder."))
     assert not torch.equal(kept["output.weight"], now["output.weight"])

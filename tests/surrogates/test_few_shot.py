@@ -161,11 +161,45 @@ def test_frozen_modules_stay_and_a_second_fit_begins_anew(start: Path, tmp_path:
     np.testing.assert_array_equal(read.predict(few).mean, rlm.predict(few).mean)
 
 
+def test_an_anchor_takes_weights_back_to_where_training_began(start: Path) -> None:
+    """Worth as many labels as there are: the weights lie half-way, with none where training left them."""
+    few, labels = networks(16, 1), pd.DataFrame({"score": np.arange(16.0)})
+    begin, end, between = (
+        FineTunedRLM(StartConfig(str(start), dropout=0.0), replace(QUICK, epochs=epochs, anchor=anchor))
+        .fit(few, labels)
+        .network.state_dict()
+        for epochs, anchor in ((12, 1e9), (12, 0.0), (12, 16.0))
+    )
+    untouched = RLM.from_pretrained(start).network.state_dict()
+    for name, weight in between.items():
+        torch.testing.assert_close(weight, (begin[name] + end[name]) / 2, rtol=1e-4, atol=1e-6)
+        if name != "metric_embedding.weight":
+            torch.testing.assert_close(begin[name], untouched[name], rtol=1e-4, atol=1e-6)
+    assert any((end[name] - begin[name]).abs().max() > 1e-3 for name in end)
+
+
+def test_a_checkpoint_is_shrunk_before_the_labels(start: Path) -> None:
+    """Matrices, not embeddings; nothing else happens in a fit that does not move."""
+    few, labels = networks(16, 1), pd.DataFrame({"score": np.arange(16.0)})
+    still = replace(QUICK, epochs=1, learning_rate=1e-9)
+    whole, half = (
+        FineTunedRLM(StartConfig(str(start), shrink=factor), still).fit(few, labels).network for factor in (1.0, 0.5)
+    )
+    modules = dict(half.named_modules())
+    for name, module in whole.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+            factor = 0.5 if isinstance(module, torch.nn.Linear) else 1.0
+            other = modules[name].get_parameter("weight")
+            torch.testing.assert_close(other, factor * module.weight, rtol=1e-3, atol=1e-6)
+
+
 def test_what_cannot_be_started_from_is_refused(start: Path) -> None:
     with pytest.raises(UnknownNameError, match="live_log_paths"):
         FineTunedRLM(StartConfig(str(start), like="live_log_paths")).fit(networks(4, 0), pd.DataFrame({"a": range(4)}))
     with pytest.raises(UsageError, match="dropout is 1"):
         StartConfig(str(start), dropout=1.0)
+    with pytest.raises(UsageError, match=r"shrink is 0\.0; it must lie in \(0, 1\]"):
+        StartConfig(str(start), shrink=0.0)
 
 
 def test_readings_average_the_distributions_of_several_orders(start: Path) -> None:
