@@ -24,6 +24,7 @@ from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import networks, table_of
 from nasrlm.bench.methods import Method, find
+from nasrlm.bench.pretrained import POOL
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.settings import SETTINGS
@@ -94,6 +95,13 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
             "training.ranking": 100.0,
             "training.ranking_by": "quantile",
         },
+    },
+    "rlm_lines_pretrained": {
+        "standing": {},
+        "unanchored": {"training.anchor": 0.0},
+        "unshrunk": {"start.shrink": 1.0},
+        "shrunk_70": {"start.shrink": 0.7},
+        "pool": {"start.pool": POOL},
     },
 }
 
