@@ -24,7 +24,6 @@ from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import networks, table_of
 from nasrlm.bench.methods import Method, find
-from nasrlm.bench.pretrained import POOL
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.settings import SETTINGS
@@ -100,8 +99,6 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "standing": {},
         "unanchored": {"training.anchor": 0.0},
         "unshrunk": {"start.shrink": 1.0},
-        "shrunk_70": {"start.shrink": 0.7},
-        "pool": {"start.pool": POOL},
     },
 }
 

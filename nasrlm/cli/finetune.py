@@ -40,7 +40,7 @@ def finetune(
 
     Example: nasrlm finetune nasbench201 nasbench_macro --metrics cifar10_test --size 64 --out runs/macro
     """
-    from nasrlm.bench.pretrained import saw_labels_of
+    from nasrlm.bench.pretrained import free_of, saw_labels_of
     from nasrlm.cli.labelled import judge, read_labelled, set_aside
     from surrogates import registry
 
@@ -59,7 +59,7 @@ def finetune(
     if rows and saw_labels_of(checkpoint, space):
         typer.echo(
             f"{checkpoint} has learned labels of {space} before, also of networks held out: these figures flatter it; "
-            f"start from rlm-free, or from {checkpoint}-without-{space} if there is one",
+            f"start from {free_of(checkpoint)}, or from {checkpoint}-without-{space} if there is one",
             err=True,
         )
     if as_json:

@@ -82,7 +82,8 @@ class Pretrained:
         (folder / DISTANCE_FILE).unlink(missing_ok=True)  # of a model that was saved here before
         if self.known is not None:
             self.known.save(folder)
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in config.items())
+        (folder / CONFIG_FILE).write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")  # scales hold thousands of numbers
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -1,7 +1,7 @@
 """Training on a stream: shards of labelled graphs, each as it comes, instead of all of them in memory.
 
 The loop of ``surrogates.rlm.training`` without epochs and validation: what is random depends on seed and step alone, a
-killed run resumes at the step it was in and ends in the same weights.
+killed run resumes at the step it was in and ends in the same weights. ``TrainingConfig.anchor`` plays no part.
 """
 
 from __future__ import annotations
