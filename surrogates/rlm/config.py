@@ -30,6 +30,7 @@ class ModelConfig:
             ``width`` must be a multiple of twice their number.
         flow: Besides attending, a compact encoder adds up what a line reads and what reads it: attention takes means,
             and cannot count.
+        ways: An encoder of lines is told of the ways through functions (``surrogates.text.ways``), for the same reason.
         mean_heads: Heads of the decoder that take the mean of all that the encoder gives, whatever it says: with few
             labels it is not worth learning where to look.
         feed_forward: Size of the hidden layer in each block.
@@ -46,6 +47,7 @@ class ModelConfig:
     decoder_layers: int = 2
     heads: tuple[str, ...] = ("producers",) * 2 + ("consumers",) * 2 + ("ancestors", "descendants") + ("all",) * 2
     flow: bool = False
+    ways: bool = True
     mean_heads: int = 0
     feed_forward: int = 384
     context: int = 2048

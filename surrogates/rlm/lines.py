@@ -1,10 +1,11 @@
 """The encoder that reads a text line by line, and its reader: one vector a line instead of one a token.
 
 A line begins as the sum of its words and, in the main graph, of what it writes and costs (``surrogates.text.costs``)
-and how deep it lies, all worked out from the text. A call begins as the words of what it calls, so that a block reads
-much alike whether it is written once as a function or where it stands. Layers as those of the wired encoder then carry
-vectors along the wires; where a line stands says nothing that its wires do not. A network of 250 tokens has some 30
-lines, and with few labels there is less to learn by heart.
+and how deep it lies, in a function of the ways that pass it (``surrogates.text.ways``), all worked out from the text. A
+call begins as the words of what it calls, so that a block reads much alike whether it is written once as a function or
+where it stands. Layers as those of the wired encoder then carry vectors along the wires; where a line stands says
+nothing that its wires do not. A network of 250 tokens has some 30 lines, and with few labels there is less to learn by
+heart.
 
 Where all inputs of a function pass the same operation first, as the projections of NAS-Bench-101's cells, that
 operation belongs to the wire: it says that there is one, while the same words further inside are an operation that
@@ -33,6 +34,7 @@ from surrogates.rlm.inputs import EncodedText, padded
 from surrogates.rlm.wired import EncoderLayer, Wires, head_masks
 from surrogates.text.costs import COSTS, line_costs
 from surrogates.text.parse import CALL, LINE, OPERATOR, PIPE, SPACE, sections
+from surrogates.text.ways import WAYS, ways
 from surrogates.text.wiring import Wiring, bodies, depths, through, wiring
 
 WORDS_FILE = "words.json"
@@ -48,8 +50,8 @@ _CONSTANT = 1e-6
 _CALLED = "F"
 #: Before the words of an entry.
 _ENTRY = "in "
-#: Cosines that say how deep a line lies, from one half-wave over the whole depth to so many, and the deviation of their
-#: new weights: depth is there to be learned where it matters, and is no noise where it does not.
+#: Cosines that say how deep a line lies, from one half-wave over the whole depth to so many, and the deviation of the
+#: new weights of depth and ways: they are there to be learned where they matter, and no noise where they do not.
 DEPTHS, _FAINT = 12, 0.03
 
 
@@ -85,6 +87,7 @@ class EncodedLines(NamedTuple):
         bodies: Float32 ``(lines, lines)``, how often the call in a line runs each line.
         costs: Float32 ``(lines, 4)``, around 0; 0 in functions, where a line costs this or that by who calls it.
         depth: Float32 ``(lines,)``, how deep a line of the main graph lies: 1 as deep as any of the training texts.
+        ways: Float32 ``(lines, 9)``, what the ways through a function say about its lines; 0 in the main graph.
         main: Bool ``(lines,)``, whether it is part of the main graph.
     """
 
@@ -96,6 +99,7 @@ class EncodedLines(NamedTuple):
     bodies: np.ndarray
     costs: np.ndarray
     depth: np.ndarray
+    ways: np.ndarray
     main: np.ndarray
 
     @classmethod
@@ -113,6 +117,7 @@ class EncodedLines(NamedTuple):
             padded([row.bodies for row in rows], (count, count)),
             padded([row.costs for row in rows], (count, len(COSTS))),
             padded([row.depth for row in rows], (count,)),
+            padded([row.ways for row in rows], (count, len(WAYS))),
         )
         return LineBatch(*(part.to(device) for part in parts))
 
@@ -132,6 +137,7 @@ class LineBatch:
         bodies: ``(b, n, n)``.
         costs: ``(b, n, 4)``.
         depth: ``(b, n)``.
+        ways: ``(b, n, 9)``.
     """
 
     ids: Tensor
@@ -144,6 +150,7 @@ class LineBatch:
     bodies: Tensor
     costs: Tensor
     depth: Tensor
+    ways: Tensor
 
 
 class LineReader(Reader):
@@ -240,12 +247,13 @@ class LineReader(Reader):
             bodies(text),
             (line_costs(text) - self._centre) * self._scale * main[:, None],
             (_depths(wires, main) / self._deepest).clip(max=1).astype(np.float32),
+            ways(text, wires),
             main,
         )
 
 
 class LineEncoder(Encoder):
-    """Words, costs, depth and wiring to one vector a line; the decoder sees the main graph alone."""
+    """Words, costs, depth, ways and wiring to one vector a line; the decoder sees the main graph alone."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
@@ -253,10 +261,13 @@ class LineEncoder(Encoder):
         self.embedding = nn.Embedding(max(1, vocabulary), config.width)
         self.costs = nn.Linear(len(COSTS), config.width)
         self.depths = nn.Linear(DEPTHS, config.width, bias=False)
+        self.ways = nn.Linear(len(WAYS), config.width, bias=False) if config.ways else None
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.norm = nn.RMSNorm(config.width)
         nn.init.normal_(self.embedding.weight, std=_SPREAD)
-        nn.init.normal_(self.depths.weight, std=_FAINT)
+        for placing in (self.depths, self.ways):
+            if placing is not None:
+                nn.init.normal_(placing.weight, std=_FAINT)
         with torch.no_grad():
             for layer in self.layers:
                 assert isinstance(layer, EncoderLayer)
@@ -286,7 +297,8 @@ class LineEncoder(Encoder):
         said, number = own + torch.bmm(batch.bodies, own), number + torch.bmm(batch.bodies, number)
         waves = torch.arange(1, DEPTHS + 1, device=batch.depth.device) * torch.pi
         placed = self.costs(batch.costs) + self.depths(torch.cos(batch.depth[..., None] * waves))
-        return said * number.clamp(min=1).rsqrt() + placed * batch.main[..., None]
+        x = said * number.clamp(min=1).rsqrt() + placed * batch.main[..., None]
+        return x if self.ways is None else x + self.ways(batch.ways)
 
 
 def _main(text: str) -> np.ndarray:
