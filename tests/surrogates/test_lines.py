@@ -187,6 +187,21 @@ def test_the_decoder_sees_the_main_graph(fitted: RLM) -> None:
     assert not np.allclose(changed.detach(), states.vectors[0, 8:].detach())
 
 
+def test_ways_are_told_unless_they_are_not_wanted() -> None:
+    """A bare wire and a convolution, one behind the other or side by side: more ways pass the first wire, then."""
+    behind, beside = (f"def\nIdentity\nConv k3 <{step}\nAdd <2 1\nin 4x8x8\nF1" for step in (1, 2))
+    difference = {}
+    for told in (True, False):
+        reader = LineReader.learn([behind, beside], MODEL, vocabulary=8)
+        torch.manual_seed(0)
+        encoder = LineEncoder(replace(MODEL, ways=told), len(reader.tokenizer))
+        first, second = encoder._lines(collate(reader.encode([behind, beside], context=64)))
+        difference[told] = (first - second).abs().amax(dim=1).tolist()
+    assert max(difference[False]) < 1e-6
+    assert difference[True][1] > 1e-3
+    assert max(difference[True][2:]) < 1e-6
+
+
 def test_a_network_that_does_nothing_can_be_read(fitted: RLM) -> None:
     for text in ("in 3x8x8", "in 3x8x8\nout <1"):
         assert np.isfinite(fitted.predict([text]).mean).all()
