@@ -44,7 +44,7 @@ MODELS = {
     "tiny": _TINY,
     "small": replace(_TINY, width=192, encoder_layers=4, feed_forward=512),
     "base": replace(_TINY, width=204, encoder_layers=6, feed_forward=576),
-    "lines": replace(_TINY, encoder=LINES),
+    "lines": replace(_TINY, encoder=LINES, ways=True),
 }
 TRAINING = TrainingConfig(
     batch_size=64,

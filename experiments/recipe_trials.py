@@ -85,12 +85,11 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "dropout_0": {"model.dropout": 0.0},
         "dropout_20": {"model.dropout": 0.2},
         "lines": SETTINGS["rlm_lines"],
-        "lines_no_ways": {**SETTINGS["rlm_lines"], "model.ways": False},
+        "lines_ways": {**SETTINGS["rlm_lines"], "model.ways": True},
         "lines_inlined": {**SETTINGS["rlm_lines"], "reading.functions": "repeated"},
         "lines_quantile": {**SETTINGS["rlm_lines"], "training.ranking": 100.0, "training.ranking_by": "quantile"},
         "lines_before": {
             **SETTINGS["rlm_lines"],
-            "model.ways": False,
             "model.dropout": 0.1,
             "reading.functions": "repeated",
             "training.ranking": 100.0,

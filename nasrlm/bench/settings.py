@@ -56,7 +56,6 @@ SETTINGS: dict[str, Mapping[str, object]] = {
 SETTINGS["rlm_lines"] = {
     **SETTINGS["rlm"],
     "model.encoder": "lines",
-    "model.ways": True,
     "model.encoder_layers": 4,
     "model.dropout": 0.0,
     "reading.functions": "all",

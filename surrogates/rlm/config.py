@@ -47,7 +47,7 @@ class ModelConfig:
     decoder_layers: int = 2
     heads: tuple[str, ...] = ("producers",) * 2 + ("consumers",) * 2 + ("ancestors", "descendants") + ("all",) * 2
     flow: bool = False
-    ways: bool = True
+    ways: bool = False
     mean_heads: int = 0
     feed_forward: int = 384
     context: int = 2048
@@ -59,6 +59,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.freeze_encoder and self.encoder in (WIRED, LINES):
             raise UsageError("freeze_encoder needs a pretrained encoder; name one in ModelConfig.encoder")
+        if self.ways and self.encoder != LINES:
+            raise UsageError(f"ways are for the encoder {LINES!r}, not {self.encoder!r}; set ways=False")
         for head in self.heads:
             if head not in MASKS:
                 raise UsageError(f"unknown head mask {head!r}; choose from: {', '.join(MASKS)}")

@@ -33,6 +33,7 @@ MODEL = ModelConfig(
     heads=("producers", "consumers", "ancestors", "descendants", "all"),
     feed_forward=48,
     flow=True,
+    ways=True,
     mean_heads=5,
     encoder="lines",
 )
@@ -200,6 +201,11 @@ def test_ways_are_told_unless_they_are_not_wanted() -> None:
     assert max(difference[False]) < 1e-6
     assert difference[True][1] > 1e-3
     assert max(difference[True][2:]) < 1e-6
+
+
+def test_ways_are_for_lines() -> None:
+    with pytest.raises(UsageError, match="ways are for the encoder 'lines', not 'wired'"):
+        ModelConfig(ways=True)
 
 
 def test_a_network_that_does_nothing_can_be_read(fitted: RLM) -> None:

@@ -13,7 +13,7 @@ from surrogates.text.parse import Body, sections
 from surrogates.text.ways import MOST, WAYS, ways
 from surrogates.text.wiring import wiring
 
-#: Line 1 to 5: a bare wire, a convolution, one behind it, a call of no layer, and all of them together.
+#: The second function holds a bare wire, a convolution, one behind it, a call of no layer, and all of them together.
 CELL = "\n".join(
     [
         "def",
