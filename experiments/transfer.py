@@ -1,7 +1,8 @@
-"""Go on from free targets with real labels, of all search spaces but one: what others measured is a start, too.
+"""Go on from free targets with real labels, of all search spaces but some: what others measured is a start, too.
 
     python -m experiments.transfer                                  # all spaces: surrogates/checkpoints/rlm-small
     python -m experiments.transfer --without nasbench201            # -> rlm-small-without-nasbench201
+    python -m experiments.transfer --without nasbench201+fbnet,darts  # two: -> rlm-small-without-nasbench201-fbnet, …
     python -m experiments.transfer --without each                   # one for every space with labels
 
 A label becomes its rank within its table: ``accuracy`` is the mean rank over the tasks of a table, ``latency`` over its
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import zlib
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", default=FREE, help="checkpoint of experiments.pretrain, a folder or a shipped name")
     parser.add_argument("--name", default=START, help="of what is written")
-    parser.add_argument("--without", default="", help="spaces, comma-separated, each left out in turn; or each")
+    parser.add_argument("--without", default="", help="spaces, comma-separated, each left out in turn (a+b: both at once); or each")
     parser.add_argument("--rows", type=int, default=LabelConfig().rows, help="networks of each table, at most")
     parser.add_argument("--characters", type=int, default=LabelConfig().characters, help="of the texts of each table")
     parser.add_argument("--shards", type=int, default=4, help="shards of networks with free targets")
@@ -106,23 +109,24 @@ def main() -> None:
     tables = [info.name for info in available()]
     spaces = sorted({load_table(name).space.name for name in tables})
     wanted = spaces if options.without == "each" else options.without.split(",")
-    if unknown := set(wanted) - {"", *spaces}:
+    groups = [tuple(filter(None, group.split("+"))) for group in wanted]
+    if unknown := set(chain(*groups)) - set(spaces):
         raise UsageError(f"--without {','.join(sorted(unknown))}: there are labels of {', '.join(spaces)}")
     labels = pd.concat([labelled_texts(name, config) for name in tables], ignore_index=True)
     free = free_texts(stream, options.shards)
-    for space in wanted:
-        out = options.out / (f"{options.name}-without-{space}" if space else options.name)
+    for group in groups:
+        out = options.out / (f"{options.name}-without-{'-'.join(group)}" if group else options.name)
         if (out / "README.md").is_file():
             print(f"{out} is there already")
             continue
-        part = labels_without(labels, space)
+        part = labels_without(labels, group)
         if (out / "config.json").is_file():  # a run that was killed while it judged
             rlm = RLM.from_pretrained(out)
         else:
             rlm = transfer(options.start, part, free, training, state=STATE / f"transfer-{out.name}")
             rlm.save_pretrained(out)
         scores = judge(rlm, labels, training.seed)
-        (out / "README.md").write_text(card(rlm, part, space, options.start, scores), encoding="utf-8")
+        (out / "README.md").write_text(card(rlm, part, group, options.start, scores), encoding="utf-8")
         print(out, scores.to_string(), sep="\n", flush=True)
 
 
@@ -156,10 +160,10 @@ def transfer(
     )
 
 
-def labels_without(labels: pd.DataFrame, space: str) -> pd.DataFrame:
-    """What may be known before judging on ``space``: of its networks no label, but zero-cost proxies."""
+def labels_without(labels: pd.DataFrame, spaces: Sequence[str]) -> pd.DataFrame:
+    """What may be known before judging on ``spaces``: of their networks no label, but zero-cost proxies."""
     others = labels.copy()
-    others.loc[labels["space"] == space, list(TARGETS)] = np.nan
+    others.loc[labels["space"].isin(spaces), list(TARGETS)] = np.nan
     return others[others[[*TARGETS, *PROXIES]].notna().any(axis=1)]
 
 
@@ -247,7 +251,7 @@ def judge(rlm: RLM, labels: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(TARGETS))
 
 
-def card(rlm: RLM, labels: pd.DataFrame, without: str, start: str | Path, scores: pd.DataFrame) -> str:
+def card(rlm: RLM, labels: pd.DataFrame, without: Sequence[str], start: str | Path, scores: pd.DataFrame) -> str:
     """The model card."""
     size = sum(parameter.numel() for parameter in rlm.network.parameters())
     measured = labels[labels[list(TARGETS)].notna().any(axis=1)]
@@ -258,7 +262,7 @@ def card(rlm: RLM, labels: pd.DataFrame, without: str, start: str | Path, scores
         f"| {name} | {' | '.join('' if np.isnan(value) else f'{value:.3f}' for value in row)} |"
         for name, row in zip(scores.index, scores.to_numpy(dtype=float), strict=True)
     )
-    seen = f"It never saw a label of a network of **{without}**.\n\n" if without else ""
+    seen = f"It never saw a label of a network of **{', '.join(without)}**.\n\n" if without else ""
     return f"""# RLM pretrained on free targets and real labels
 
 {seen}A regression language model of {size:,} parameters, a start for fitting few labels. What it writes are ranks

@@ -15,13 +15,13 @@ from nasrlm.bench.pretrained import (
     FINETUNING,
     FINETUNING_LINES,
     FREE,
+    GIVEN_WEIGHT,
     START,
     START_LINES,
     finetuning_sizes,
     finetuning_sizes_lines,
-    free_of,
+    judged_from,
     like_of,
-    saw_labels_of,
 )
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
@@ -47,7 +47,10 @@ class Method:
         reads: What it predicts from: ``networks`` are ONNX models, ``texts`` their linearised texts, kept between runs.
         column: A column of the table that it reads and cannot do without.
         optional: A column that it reads where the table has it.
-        proxies: It reads all zero-cost proxies of the table, as ranks, through ``training.inputs``.
+        proxies: It reads all zero-cost proxies of the table, as ranks: through ``training.inputs``, or before it writes
+            where there is a ``prefix``.
+        prefix: Of a language model that learns to write proxies, too, and is given them when it predicts: weight of
+            each of them beside a metric.
         joint: One fit answers all metrics that are labelled on the same rows.
         sized: Settings that depend on the number of labels.
         start: A checkpoint of the language model that every fit goes on from; see ``start_for``.
@@ -61,6 +64,7 @@ class Method:
     column: str = ""
     optional: str = ""
     proxies: bool = False
+    prefix: float = 0.0
     joint: bool = False
     sized: Callable[[int], Settings] | None = None
     start: str = ""
@@ -84,6 +88,8 @@ class Method:
         if self.start:
             found.setdefault("start.like", like_of(metrics, _metrics_of(self.start_for(table))))
         given = self.given(table)
+        if self.prefix:
+            return found
         if self.proxies:
             found["training.inputs"] = given
         elif given:
@@ -101,20 +107,21 @@ class Method:
         return ReadingConfig(**{name: str(chosen[f"reading.{name}"]) for name in names})
 
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
-        """What a run depends on besides its labels: ``chosen``, and the very checkpoint it starts from."""
-        start = self.start_for(table)
-        return self.chosen(table, metrics, size) | ({"start": content_of(start)} if start else {})
+        """What a run depends on besides its labels: ``chosen``, ``weights``, and the very checkpoint it starts from."""
+        start, weights = self.start_for(table), self.weights(table)
+        found = self.chosen(table, metrics, size) | ({"start": content_of(start)} if start else {})
+        return found | ({"metric_weights": weights} if weights else {})
+
+    def weights(self, table: LabelTable) -> dict[str, float]:
+        """Weights of what is learned beside the metrics, for ``metric_weights`` of a language model; else empty."""
+        return dict.fromkeys(self.given(table), self.prefix) if self.prefix else {}
 
     def start_for(self, table: LabelTable) -> str:
         """The checkpoint that fits on ``table`` go on from: it saw no label of that space.
 
-        ``<start>-without-<space>`` where there is one. Otherwise ``start``; but where that is the one of all spaces,
-        and the space has a table, its predecessor that saw no label at all.
+        See ``judged_from``.
         """
-        space = table.space.name
-        if (without := f"{self.start}-without-{space}") in registry.checkpoints():
-            return without
-        return free_of(self.start) if saw_labels_of(self.start, space) else self.start
+        return judged_from(self.start, table.space.name, registry.checkpoints())
 
     def create(self, table: LabelTable, metrics: Sequence[str], size: int, seed: int) -> Surrogate:
         """A new surrogate for ``size`` labels of ``metrics`` of ``table``.
@@ -210,6 +217,17 @@ EXTRA: dict[str, Method] = {
         "rlm",
         FINETUNING_LINES,
         reads="texts",
+        sized=finetuning_sizes_lines,
+        start=START_LINES,
+        quality=LIVE,
+    ),
+    "rlm_zcp": Method(
+        "rlm_zcp",
+        "rlm",
+        {**FINETUNING_LINES, "training.joint": 1.0},
+        reads="texts",
+        proxies=True,
+        prefix=GIVEN_WEIGHT,
         sized=finetuning_sizes_lines,
         start=START_LINES,
         quality=LIVE,

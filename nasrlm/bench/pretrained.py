@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -38,11 +38,16 @@ FINETUNING_LINES: Mapping[str, object] = {
     "training.ranking": 30.0,
     "training.ranking_by": "slope",
 }
+#: Parts of the labels that are set aside in turn to learn how wide intervals must be, where ``nasrlm finetune`` fits.
+FOLDS = 4
 #: Fresh networks to learn pseudo-labels of, where there are fewer labels than ``FEW``.
 POOL, FEW = 2048, 64
 #: Optimisation steps by number of labels, interpolated in its logarithm.
 STEPS: Mapping[int, int] = {16: 40, 128: 150, 512: 1200}
 STEPS_LINES: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
+#: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen of
+#: them say as much as the metric.
+GIVEN_WEIGHT = 0.1
 #: Models that read lines: labels that a checkpoint is worth where there are fewer than ``FEW``, and what its matrices
 #: are multiplied by where there are more.
 WORTH, SHRUNK = 16, 0.5
@@ -57,6 +62,25 @@ def saw_labels_of(checkpoint: str, space: str) -> bool:
 def free_of(checkpoint: str) -> str:
     """The checkpoint that saw no label, from which the shipped ``checkpoint`` went on."""
     return FREE_LINES if checkpoint == START_LINES else FREE
+
+
+def judged_from(checkpoint: str, space: str, shipped: Collection[str]) -> str:
+    """The start, ``checkpoint`` or one beside it, that saw no label of ``space`` and may be judged on it.
+
+    ``<checkpoint>-without-<space>`` where that is shipped, of this space or of several (``<space>-<space>``). Otherwise
+    ``checkpoint``; but where that is the one of all spaces, and the space has a table, its predecessor that saw no
+    label at all.
+
+    Args:
+        checkpoint: Name of the start.
+        space: Name of the search space.
+        shipped: Names of the shipped checkpoints.
+    """
+    before = f"{checkpoint}-without-"
+    without = {name: name.removeprefix(before).split("-") for name in shipped if name.startswith(before)}
+    if fitting := [name for name, spaces in without.items() if space in spaces]:
+        return min(fitting, key=lambda name: (len(without[name]), name))
+    return free_of(checkpoint) if saw_labels_of(checkpoint, space) else checkpoint
 
 
 def like_of(metrics: Sequence[str], known: Sequence[str]) -> str:

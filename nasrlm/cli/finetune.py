@@ -36,11 +36,12 @@ def finetune(
     """Fit a trained surrogate to further labels.
 
     They may be of a space or a metric that it does not know yet. A language model pretrained on free targets is fitted
-    by the benchmark's recipe for few labels (nasrlm/bench/pretrained.py), and then knows the new metrics alone.
+    by the benchmark's recipe for few labels (nasrlm/bench/pretrained.py), and then knows the new metrics alone; without
+    --validation four further fits learn how wide its intervals must be (--option folds=0 spares them).
 
     Example: nasrlm finetune nasbench201 nasbench_macro --metrics cifar10_test --size 64 --out runs/macro
     """
-    from nasrlm.bench.pretrained import free_of, saw_labels_of
+    from nasrlm.bench.pretrained import judged_from, saw_labels_of
     from nasrlm.cli.labelled import judge, read_labelled, set_aside
     from surrogates import registry
 
@@ -49,7 +50,9 @@ def finetune(
     learn, held_out = read_labelled(space, labels, split(metrics), size=size, seed=seed)
     learn, aside = set_aside(learn, validation)
     how = {"resume": resume, "progress": not as_json}
-    if (start := few_shot(trained, checkpoint, split(metrics), len(learn.networks), split(freeze))) is not None:
+    how_many = len(learn.networks)
+    start = few_shot(trained, checkpoint, split(metrics), how_many, split(freeze), validated=aside is not None)
+    if start is not None:
         configure(start, option or (), seed=seed)
         fitted = fit(start, learn, aside, out, **how)
     else:
@@ -59,7 +62,7 @@ def finetune(
     if rows and saw_labels_of(checkpoint, space):
         typer.echo(
             f"{checkpoint} has learned labels of {space} before, also of networks held out: these figures flatter it; "
-            f"start from {free_of(checkpoint)}, or from {checkpoint}-without-{space} if there is one",
+            f"start from {judged_from(checkpoint, space, registry.checkpoints())}",
             err=True,
         )
     if as_json:

@@ -62,7 +62,7 @@ def configure(surrogate: Surrogate, options: Sequence[str], *, seed: int) -> Non
 
 
 def few_shot(
-    trained: Surrogate, checkpoint: str, metrics: Sequence[str], size: int, freeze: Sequence[str]
+    trained: Surrogate, checkpoint: str, metrics: Sequence[str], size: int, freeze: Sequence[str], *, validated: bool
 ) -> Surrogate | None:
     """What fits ``size`` labels to a language model pretrained on free targets, by the benchmark's recipe.
 
@@ -72,15 +72,17 @@ def few_shot(
         metrics: What to learn; dead operations are not read where they touch none of it.
         size: Number of labels.
         freeze: Modules whose weights stay as they are; empty leaves the choice to the recipe.
+        validated: Networks set aside calibrate it; otherwise the labels themselves do, in ``FOLDS`` further fits.
 
     Returns:
         None for a checkpoint of another kind.
     """
     from nasrlm.bench.methods import EXTRA
     from nasrlm.bench.methods import configure as set_up
-    from nasrlm.bench.pretrained import like_of, recipe
+    from nasrlm.bench.pretrained import FOLDS, like_of, recipe
     from surrogates.free_targets import TARGETS
     from surrogates.rlm import RLM
+    from surrogates.rlm.calibration import LEAST_LABELS
     from surrogates.rlm.config import LINES
     from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 
@@ -89,7 +91,11 @@ def few_shot(
     surrogate = FineTunedRLM(StartConfig(checkpoint))
     chosen = {**recipe(size, lines=trained.model.encoder == LINES), "training.threads": 0}
     chosen |= {**EXTRA["rlm_pretrained"].blind(metrics), "start.like": like_of(metrics, trained.metrics)}
-    set_up(surrogate, chosen | ({"start.freeze": tuple(freeze)} if freeze else {}), seed=0)
+    if freeze:
+        chosen["start.freeze"] = tuple(freeze)
+    if not validated and size >= LEAST_LABELS:
+        chosen["calibration.folds"] = FOLDS
+    set_up(surrogate, chosen, seed=0)
     return surrogate
 
 

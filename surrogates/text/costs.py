@@ -7,6 +7,7 @@ tensors that it reads.
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import NamedTuple
@@ -36,33 +37,76 @@ def line_costs(text: str) -> np.ndarray:
     Raises:
         InvalidGraphError: A line that cannot be read.
     """
-    reader = _CostReader(sections(text), text.count("\n") + 1)
+    reader = _CostReader(sections(text))
     reader.run()
-    runs = np.maximum(reader.runs, 1)[:, None]
-    return np.concatenate([reader.sizes / runs, np.log1p(reader.costs)], axis=1).astype(np.float32)
+    done = np.array(reader.log, dtype=float).reshape(-1, 1 + len(COSTS))
+    totals = np.zeros((text.count("\n") + 1, 1 + len(COSTS)))
+    np.add.at(totals, done[:, 0].astype(int), np.column_stack([np.ones(len(done)), done[:, 1:]]))
+    runs = np.maximum(totals[:, :1], 1)
+    return np.concatenate([totals[:, 1:3] / runs, np.log1p(totals[:, 3:])], axis=1).astype(np.float32)
+
+
+class _Ran(NamedTuple):
+    """A line that ran: its number, logarithms of what it writes, and what it cost."""
+
+    number: int
+    channels: float
+    rows: float
+    parameters: int
+    macs: int
+
+
+class _Called(NamedTuple):
+    """A call that ran.
+
+    Attributes:
+        outputs: What it returned.
+        left: The slots that it did not take; none in the main graph.
+        spent: Parameters and MACs.
+        log: Its part of the log.
+    """
+
+    outputs: list[Named]
+    left: tuple[str, ...]
+    spent: tuple[int, int]
+    log: list[_Ran]
 
 
 class _CostReader(GraphReader):
-    """Adds up what the lines cost, and makes no nodes."""
+    """Logs what every line costs, and makes no nodes; a call on the same tensors and slots runs once."""
 
-    def __init__(self, text: Sections, lines: int) -> None:
+    def __init__(self, text: Sections) -> None:
         super().__init__(text)
-        self.runs = np.zeros(lines, dtype=np.int64)
-        self.sizes = np.zeros((lines, 2))
-        self.costs = np.zeros((lines, 2))
-        self.spent = np.zeros(2)
+        self.log: list[_Ran] = []
+        self.called: dict[tuple[object, ...], _Called] = {}
+        self.parameters = self.macs = 0
 
     def _line(self, number: int, line: re.Match[str], sources: list[Named], slots: Slots | None) -> list[Named]:
-        before = self.spent
+        parameters, macs = self.parameters, self.macs
         outputs = super()._line(number, line, sources, slots)
-        self.runs[number] += 1
-        self.sizes[number] += _log_sizes(outputs[0].tensor)
-        self.costs[number] += self.spent - before
+        spent = self.parameters - parameters, self.macs - macs
+        self.log.append(_Ran(number, *_log_sizes(outputs[0].tensor), *spent))
         return outputs
+
+    def _call(self, call: re.Match[str], sources: list[Named], slots: Slots | None, line: str) -> list[Named]:
+        key = (call[0], tuple(source.tensor for source in sources), None if slots is None else slots.left)
+        if (known := self.called.get(key)) is None:
+            first, parameters, macs = len(self.log), self.parameters, self.macs
+            outputs = super()._call(call, sources, slots, line)
+            left = () if slots is None else slots.left
+            self.called[key] = _Called(outputs, left, (self.parameters - parameters, self.macs - macs), self.log[first:])
+            return outputs
+        if slots is not None:
+            slots.left = known.left
+        self.parameters += known.spent[0]
+        self.macs += known.spent[1]
+        self.log += known.log
+        return known.outputs
 
     def chain(self, text: str, sources: list[Named], slots: Slots | None) -> list[Named]:
         done = _chain_done(text, tuple(source.tensor for source in sources), None if slots is None else slots.left)
-        self.spent = self.spent + np.array([done.parameters, done.macs])
+        self.parameters += done.parameters
+        self.macs += done.macs
         if slots is not None:
             slots.left = done.left
         return [Named("", tensor) for tensor in done.outputs]
@@ -94,6 +138,9 @@ def _chain_done(text: str, sources: tuple[Tensor, ...], left: tuple[str, ...] | 
     return _Done(tuple(output.tensor for output in outputs), *counts, () if slots is None else slots.left)
 
 
-def _log_sizes(tensor: Tensor) -> np.ndarray:
+@lru_cache(maxsize=1 << 16)
+def _log_sizes(tensor: Tensor) -> tuple[float, float]:
+    """Logarithms of 1 + channels and rows; 1 where a tensor has none."""
     dims = [dim if isinstance(dim, int) else 1 for dim in tensor.shape or ()]
-    return np.log1p([dims[axis] if len(dims) > axis else 1 for axis in (1, 2)])
+    channels, rows = (dims[axis] if len(dims) > axis else 1 for axis in (1, 2))
+    return math.log1p(channels), math.log1p(rows)

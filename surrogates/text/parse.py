@@ -172,10 +172,8 @@ class GraphReader:
         """Values that a body returns; ``slots`` fill those of a function, in the main graph they stand in the lines."""
         values: list[list[Named]] = [[value] for value in inputs]
         for number, line in enumerate(body.lines, start=body.first):
-            match = LINE.fullmatch(line)
-            assert match is not None
-            text = match["references"]
-            sources = [self._value(values, word, line) for word in (["1"] if text is None else text.split())]
+            match, read = _line_parts(line)
+            sources = [self._value(values, word, line) for word in read]
             if line.startswith("out "):
                 return sources
             values.append(self._line(number, match, sources, slots))
@@ -324,6 +322,15 @@ class GraphReader:
         tensor.name = f"c{len(self.constants)}"
         self.constants.append(tensor)
         return Named(tensor.name, constant(tensor, exact=True))
+
+
+@lru_cache(maxsize=1 << 14)
+def _line_parts(line: str) -> tuple[re.Match[str], list[str]]:
+    """A line as ``LINE`` takes it apart, and what it reads."""
+    match = LINE.fullmatch(line)
+    assert match is not None
+    text = match["references"]
+    return match, ["1"] if text is None else text.split()
 
 
 def _dims(text: str) -> tuple[int, ...]:

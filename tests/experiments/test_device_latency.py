@@ -40,14 +40,15 @@ def test_a_device_left_out_is_learned_from_its_labels(
 ) -> None:
     space, rng = registry.get("nasbench201"), np.random.default_rng(0)
     models = [space.to_onnx(space.sample(rng)) for _ in range(30)]
-    model = ModelConfig(width=16, encoder_layers=1, decoder_layers=1, feed_forward=16, heads=("producers", "all"))
+    heads = "producers", "all"
+    model = ModelConfig(
+        width=16, encoder_layers=1, decoder_layers=1, feed_forward=16, heads=heads, encoder="lines", ways=True
+    )
     start = RLM(model, TrainingConfig(epochs=1, threads=1))
     start.fit(models, free_targets(models)[["log_macs", "live_depth"]]).save_pretrained(tmp_path / "start")
-    small = {"FREE": str(tmp_path / "start"), "MODELS": tmp_path / "models", "KNOWN": 40, "TEST": 60}
+    small = {"FREE_LINES": str(tmp_path / "start"), "MODELS": tmp_path / "models", "KNOWN": 40, "TEST": 60}
     for name, value in small.items():
         monkeypatch.setattr(device_latency, name, value)
-    few = {**device_latency.FINETUNING, "start.pool": 0, "training.orders": 1}
-    monkeypatch.setattr(device_latency, "FINETUNING", few)
     out = tmp_path / "scores.csv"
     options = ["--tables", "nasbench201", "--devices", "titan_rtx", "--steps", "10", "--out", str(out)]
     for draws in ("1", "2", "2"):  # goes on where it was

@@ -131,7 +131,7 @@ def test_proxies_are_all_that_is_known_of_a_space_that_is_left_out() -> None:
     known = pd.DataFrame({"space": ["a", "a", "b"], "text": ["x", "y", "z"]})
     labels = known.reindex(columns=[*known, *TARGETS, *PROXIES])
     labels[ACCURACY], labels["zcp_nwot"] = [0.1, 0.2, 0.3], [0.4, np.nan, np.nan]
-    left = labels_without(labels, "a")
+    left = labels_without(labels, ["a"])
     assert left["text"].tolist() == ["x", "z"]  # y has no proxy
     assert left[ACCURACY].isna().tolist() == [True, False] and left["zcp_nwot"].tolist()[0] == 0.4
     assert labels[ACCURACY].notna().all()  # the next space left out starts from all again
@@ -173,6 +173,11 @@ def test_a_space_that_is_left_out_is_left_out(
 
     transfer.main()  # what is there stays
     assert "is there already" in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", [*argv, "--without", "nasbench_macro+fbnet", "--out", str(state / "out")])
+    transfer.main()
+    text = (state / "out" / "rlm-small-without-nasbench_macro-fbnet" / "README.md").read_text()
+    assert "**nasbench_macro, fbnet**" in text and "networks of ofa_mobilenetv3" in text
     monkeypatch.setattr(sys, "argv", [*argv, "--without", "nasbench", "--out", str(state / "out")])
     with pytest.raises(UsageError, match="nasbench: there are labels of fbnet, nasbench_macro, ofa_mobilenetv3"):
         transfer.main()

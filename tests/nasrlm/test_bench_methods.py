@@ -29,13 +29,14 @@ from surrogates.text import linearize
         ("hiaml", "rlm-small", "rlm-small"),  # nobody's labels of that space were ever learned
         ("darts", "rlm-small", "rlm-free"),  # rlm-small learned labels of this one
         ("darts", "rlm-small-lines", "rlm-free-lines"),
+        ("fbnet", "rlm-small-lines", "rlm-small-lines-without-enas-fbnet"),  # two were left out at once
         ("darts", "other", "other"),
     ],
 )
 def test_no_method_starts_from_labels_of_the_space_it_is_judged_on(
     space: str, start: str, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ["rlm-small", "rlm-free", "rlm-small-without-nasbench201"]
+    names = ["rlm-small", "rlm-free", "rlm-small-without-nasbench201", "rlm-small-lines-without-enas-fbnet"]
     monkeypatch.setattr(methods.registry, "checkpoints", lambda: names)
     table = SimpleNamespace(space=SimpleNamespace(name=space))
     assert Method("m", "rlm", start=start).start_for(table) == chosen  # type: ignore[arg-type]

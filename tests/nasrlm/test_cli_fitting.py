@@ -98,12 +98,16 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     kept, now = start.network.state_dict(), tuned.network.state_dict()
     assert all(torch.equal(kept[name], now[name]) for name in kept if name.startswith("encoder."))
     assert not torch.equal(kept["output.weight"], now["output.weight"])
+    assert tuned.spreads != (1.0,)  # learned from labels set aside in turn
+    assert main([*command, "--option", "folds=0", "--out", str(tmp_path / "spared")]) == 0
+    assert RLM.from_pretrained(tmp_path / "spared").spreads == (1.0,)
+    assert main([*command, "--validation", "4", "--out", str(tmp_path / "judged")]) == 0  # calibrate by themselves
 
 
 def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """rlm-small learned labels of every table of the project; another checkpoint of the same labels did not."""
     options = ["--labels", str(table), "--metrics", "params", "--size", "20", "--json"]
-    settings = [text for option in ("pool=0", "epochs=1", "orders=1") for text in ("--option", option)]
+    settings = [text for option in ("pool=0", "epochs=1", "orders=1", "folds=0") for text in ("--option", option)]
     for start, flattered in (("rlm-small", True), ("rlm-free", False)):
         command = ["finetune", start, "nasbench201", *options, *settings, "--out", str(tmp_path / start)]
         assert main(command) == 0
