@@ -3,10 +3,10 @@
     python -m experiments.device_latency                               # hours on one core; resumes
     python -m experiments.device_latency --tables fbnet --devices pixel2,fpga --draws 2
 
-Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free-lines``, which saw
-no label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021); then it
-goes on with ten labels of the device left out, of other networks. It is judged by Spearman's rank correlation on
-networks that are functionally identical to none of the 900. Beside it stand what needs no further training:
+Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free-lines``, which
+saw no label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021);
+then it goes on with ten labels of the device left out, of other networks. It is judged by Spearman's rank correlation
+on networks that are functionally identical to none of the 900. Beside it stand what needs no further training:
 ``process``, a Gaussian process on the predicted latencies of the known devices; ``nearest``, the one of them that
 orders the ten labels best; and the numbers of MACs and parameters. The devices are the 27 of HELP on NAS-Bench-201 and
 on FBNet. ``results/device_latency.csv`` has a row a device, draw of labels and method.

@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", default=FREE, help="checkpoint of experiments.pretrain, a folder or a shipped name")
     parser.add_argument("--name", default=START, help="of what is written")
-    parser.add_argument("--without", default="", help="spaces, comma-separated, each left out in turn (a+b: both at once); or each")
+    parser.add_argument("--without", default="", help="spaces, comma-separated, left out in turn, a+b at once; or each")
     parser.add_argument("--rows", type=int, default=LabelConfig().rows, help="networks of each table, at most")
     parser.add_argument("--characters", type=int, default=LabelConfig().characters, help="of the texts of each table")
     parser.add_argument("--shards", type=int, default=4, help="shards of networks with free targets")

@@ -45,8 +45,8 @@ POOL, FEW = 2048, 64
 #: Optimisation steps by number of labels, interpolated in its logarithm.
 STEPS: Mapping[int, int] = {16: 40, 128: 150, 512: 1200}
 STEPS_LINES: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
-#: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen of
-#: them say as much as the metric.
+#: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen
+#: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
 #: Models that read lines: labels that a checkpoint is worth where there are fewer than ``FEW``, and what its matrices
 #: are multiplied by where there are more.

@@ -94,7 +94,8 @@ class _CostReader(GraphReader):
             first, parameters, macs = len(self.log), self.parameters, self.macs
             outputs = super()._call(call, sources, slots, line)
             left = () if slots is None else slots.left
-            self.called[key] = _Called(outputs, left, (self.parameters - parameters, self.macs - macs), self.log[first:])
+            spent = self.parameters - parameters, self.macs - macs
+            self.called[key] = _Called(outputs, left, spent, self.log[first:])
             return outputs
         if slots is not None:
             slots.left = known.left

@@ -1,0 +1,232 @@
+"""What every lever of the language model is worth and costs: the recipe of the benchmark with one thing changed.
+
+    python -m experiments.ablations                                       # hours on one core; resumes
+    python -m experiments.ablations --levers no_labels,no_ranking --sizes 16 --tables nasbench201 --seeds 3
+
+``standing`` is the benchmark's method ``rlm_lines_pretrained``. A lever changes one decision of it, or of ``scratch``,
+the same network without a checkpoint, where a checkpoint fixes the decision. All are fitted on the same draws of
+labels, by the seeds 100, 101, …, which the benchmark does not report, and judged on the same random networks.
+``results/ablations.csv`` has a row a fit, ``results/ablations.md`` the paired differences with their 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from experiments.kendall_tau import RUNS
+from experiments.recipe_trials import FIRST_SEED, changed
+from experiments.record import RESULTS, as_markdown, command_of, provenance, read_rows, write_csv
+from nasrlm.bench.inputs import given, networks, table_of
+from nasrlm.bench.methods import Method, find
+from nasrlm.bench.pretrained import FREE_LINES
+from nasrlm.bench.protocol import Protocol, draw
+from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.summary import Interval
+from nasrlm.metrics import kendall_tau
+from search_spaces.errors import UsageError
+
+CSV = RESULTS / "ablations.csv"
+FOLDER = RUNS / "kendall_tau"
+METRIC, TEST = "cifar10_test", 2000
+KEYS = ["lever", "settings", "table", "n_labels", "seed"]
+STANDING, SCRATCH = "standing", "scratch"
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One decision, taken otherwise.
+
+    Attributes:
+        title: What is done instead.
+        settings: Settings that differ.
+        base: The lever that it is compared with.
+        method: Method of the benchmark whose settings differ so.
+        start: Checkpoint in place of the method's.
+        fits: Fits by other seeds whose ranks are averaged.
+    """
+
+    title: str
+    settings: Mapping[str, object] | None = None
+    base: str = STANDING
+    method: str = "rlm_lines_pretrained"
+    start: str = ""
+    fits: int = 1
+
+    def made(self) -> Method:
+        """The method that is run."""
+        method = changed(find(self.method), self.settings or {})
+        return replace(method, start=self.start) if self.start else method
+
+
+def _scratch(title: str, settings: Mapping[str, object]) -> Lever:
+    return Lever(title, {"model.ways": True, **settings}, SCRATCH, "rlm_lines")
+
+
+LEVERS = {
+    STANDING: Lever("the recipe: free targets, labels of other spaces, then these labels"),
+    # 1, 5: what is learned before the labels
+    SCRATCH: Lever("no pretraining", {"model.ways": True}, method="rlm_lines"),
+    "no_labels": Lever("pretraining on free targets alone", start=FREE_LINES),
+    "tokens": Lever("a model of tokens with its own checkpoint and recipe", method="rlm_pretrained"),
+    # 2: ranking through the digits
+    "no_ranking": Lever("digit cross-entropy alone", {"training.ranking": 0.0}),
+    "quantile_ranking": Lever("ranks the expected quantile, not the slope", {"training.ranking_by": "quantile"}),
+    "triple_ranking": Lever("three times the ranking loss", {"training.ranking": 90.0}),
+    # 3: equivalence
+    "dead_kept": Lever("dead operations are read", {"reading.dead": "keep"}),
+    # 4: values
+    "sharp": Lever("digits not smeared over neighbouring values", {"training.smoothing": 0.02}),
+    "first_digits": Lever("digits weighted 4:2:1", {"training.digit_weights": (4.0, 2.0, 1.0)}),
+    # 6: how it is fine-tuned
+    "pool": Lever("first learns pseudo-labels of 2,048 fresh networks", {"start.pool": 2048}),
+    "ensemble": Lever("three fits, their ranks averaged", fits=3),
+    "no_average": Lever("no average of the weights over the steps", {"training.ema": 0.0}),
+    "unanchored": Lever("weights not drawn back to the checkpoint's", {"training.anchor": 0.0}),
+    "unshrunk": Lever("the checkpoint's matrices not halved", {"start.shrink": 1.0}),
+    "frozen": Lever("the encoder stays as it is", {"start.freeze": ("encoder",)}),
+    "slow": Lever("half the learning rate", {"training.learning_rate": 5e-4}),
+    "fast": Lever("twice the learning rate", {"training.learning_rate": 2e-3}),
+    # 7: size and shape, from scratch
+    "no_ways": _scratch("not told of the ways through functions", {"model.ways": False}),
+    "no_flow": _scratch("no messages along the wires", {"model.flow": False}),
+    "attending": _scratch("the decoder's heads attend instead of averaging", {"model.mean_heads": 0}),
+    "two_layers": _scratch("two encoder layers for four", {"model.encoder_layers": 2}),
+    "six_layers": _scratch("six encoder layers", {"model.encoder_layers": 6}),
+    "narrow": _scratch("width 48 for 96", {"model.width": 48, "model.feed_forward": 128}),
+    "wide": _scratch("width 192", {"model.width": 192, "model.feed_forward": 512}),
+    "inlined": _scratch("functions that are called once written where they are", {"reading.functions": "repeated"}),
+    # 8: zero-cost values
+    "given": Lever("given the table's zero-cost proxies as a prefix", method="rlm_zcp"),
+}
+
+
+def main() -> None:
+    """Run what is missing, then summarise all that is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--levers", default=",".join(LEVERS), help="comma-separated; their bases come along")
+    parser.add_argument("--tables", default="nasbench201,nasbench101")
+    parser.add_argument("--sizes", default="16,128", help="numbers of labels")
+    parser.add_argument("--seeds", type=int, default=5, help="draws of labels")
+    parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no fit after so long")
+    parser.add_argument("--out", type=Path, default=CSV)
+    options = parser.parse_args()
+    levers = chosen(options.levers)
+    pin_threads()
+    done = read_rows(options.out, KEYS, texts=["settings"])
+    known = set(map(tuple, done[KEYS].to_numpy().tolist()))
+    deadline = time.monotonic() + 60 * options.time_limit
+    for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+        for size in map(int, options.sizes.split(",")):
+            for table in options.tables.split(","):
+                protocol = Protocol(table, (METRIC,), (size,), options.seeds, TEST)
+                for name in levers:
+                    if not LEVERS[name].made().applies(table_of(protocol, FOLDER)):
+                        continue
+                    keys = (name, settings_of(LEVERS[name], protocol), table, size, seed)
+                    if keys in known or (options.time_limit and time.monotonic() > deadline):
+                        continue
+                    row = {**dict(zip(KEYS, keys, strict=True)), **run(LEVERS[name], protocol, seed)}
+                    done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
+                    write_csv(options.out, done, command=command_of("experiments.ablations"), seed=FIRST_SEED)
+                    print(row, flush=True)
+    page(done, options.out.with_suffix(".md"))
+
+
+def chosen(names: str) -> list[str]:
+    """The levers in ``names``, comma-separated, after those that they are compared with.
+
+    Raises:
+        UsageError: There is no such lever.
+    """
+    wanted = names.split(",")
+    if unknown := set(wanted) - set(LEVERS):
+        raise UsageError(f"--levers {','.join(sorted(unknown))}: choose from {', '.join(LEVERS)}")
+    return list(dict.fromkeys([STANDING, *(LEVERS[name].base for name in wanted), *wanted]))
+
+
+def settings_of(lever: Lever, protocol: Protocol) -> str:
+    """A hash of all that a fit depends on: rows of other settings are other runs."""
+    identity = lever.made().identity(table_of(protocol, FOLDER), protocol.metrics, protocol.sizes[0])
+    content = json.dumps([identity, lever.fits], sort_keys=True, default=list)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def run(lever: Lever, protocol: Protocol, seed: int) -> dict[str, float]:
+    """Kendall tau on the draw of ``seed``, and the CPU seconds of fitting."""
+    method, table = lever.made(), table_of(protocol, FOLDER)
+    rows = draw(table, protocol, METRIC, protocol.sizes[0], seed)
+    labels = table.frame[[METRIC]].iloc[rows.train].reset_index(drop=True)
+    if (known := given(table, method, rows.train)) is not None:
+        labels = labels.join(known)
+    weights = method.weights(table)
+    ranks, seconds = np.zeros(len(rows.test)), 0.0
+    for fit in range(lever.fits):
+        surrogate = method.create(table, protocol.metrics, len(rows.train), seed + 1000 * fit)
+        begin = time.process_time()
+        surrogate.fit(networks(table, rows.train), labels, **({"metric_weights": weights} if weights else {}))
+        seconds += time.process_time() - begin
+        columns = given(table, method, rows.test)
+        ranks += rankdata(surrogate.predict(networks(table, rows.test), [METRIC], columns).mean[:, 0])
+    tau = kendall_tau(table.frame[METRIC].to_numpy(dtype=float)[rows.test], ranks)
+    return {"kendall_tau": round(float(np.nan_to_num(tau)), 4), "cpu_seconds": round(seconds, 1)}
+
+
+def differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per lever, table and number of labels the mean tau, the paired difference to its base, and the ratio of seconds.
+
+    Of each lever only the settings that were run last count.
+    """
+    latest = rows.groupby(["lever", "table", "n_labels"])["settings"].transform("last")
+    rows = rows[rows["settings"] == latest]
+    found = []
+    for (table, size), part in rows.groupby(["table", "n_labels"], sort=False):
+        each = {name: own.set_index("seed") for name, own in part.groupby("lever")}
+        for name, lever in LEVERS.items():
+            if name not in each:
+                continue
+            row = {"table": table, "n_labels": size, "lever": name, "tau": each[name]["kendall_tau"].mean()}
+            row |= dict.fromkeys(("draws", "effect", "half", "cost"), np.nan)
+            if name != STANDING and lever.base in each:
+                both = each[name].join(each[lever.base].add_suffix("_base"), how="inner")
+                effect = Interval.of(both["kendall_tau"] - both["kendall_tau_base"])
+                cost = (both["cpu_seconds"] / both["cpu_seconds_base"]).median()
+                row |= {"draws": len(both), "effect": effect.mean, "half": effect.half, "cost": cost}
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def page(rows: pd.DataFrame, path: Path) -> None:
+    """Write the tables."""
+    lines = ["# What each lever is worth", ""]
+    lines += [
+        "Kendall tau on draws of labels that the benchmark does not report; differences to the base are paired by",
+        "draw, ± half their 95 % t-interval; cost is the ratio of CPU seconds of fitting. A lever whose interval",
+        "holds 0 has not been shown to matter.",
+        "",
+    ]
+    for (table, size), part in differences(rows).groupby(["table", "n_labels"], sort=False):
+        lines += [f"## {table}, {size} labels", "", "| lever | base | tau | difference | cost | draws |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in part.to_dict("records"):
+            lever, shown = LEVERS[row["lever"]], ("–", "–", "–", "")
+            if np.isfinite(row["effect"]):
+                effect = f"{row['effect']:+.3f} ± {row['half']:.3f}"
+                shown = (lever.base, effect, f"× {row['cost']:.2f}", f"{row['draws']:.0f}")
+            lines.append(f"| {lever.title} | {shown[0]} | {row['tau']:.3f} | {' | '.join(shown[1:])} |")
+        lines.append("")
+    facts = as_markdown(provenance(command_of("experiments.ablations"), seed=FIRST_SEED))
+    path.write_text("\n".join(lines) + "\n" + facts, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
