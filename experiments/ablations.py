@@ -23,20 +23,18 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from experiments.kendall_tau import RUNS
-from experiments.recipe_trials import FIRST_SEED, changed
+from experiments.recipe_trials import FIRST_SEED, FOLDER, Trial, changed
 from experiments.record import RESULTS, as_markdown, command_of, provenance, read_rows, write_csv
-from nasrlm.bench.inputs import given, networks, table_of
+from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pretrained import FREE_LINES
-from nasrlm.bench.protocol import Protocol, draw
+from nasrlm.bench.protocol import Protocol
 from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.summary import Interval
 from nasrlm.metrics import kendall_tau
 from search_spaces.errors import UsageError
 
 CSV = RESULTS / "ablations.csv"
-FOLDER = RUNS / "kendall_tau"
 METRIC, TEST = "cifar10_test", 2000
 KEYS = ["lever", "settings", "table", "n_labels", "seed"]
 STANDING, SCRATCH = "standing", "scratch"
@@ -163,21 +161,9 @@ def settings_of(lever: Lever, protocol: Protocol) -> str:
 
 def run(lever: Lever, protocol: Protocol, seed: int) -> dict[str, float]:
     """Kendall tau on the draw of ``seed``, and the CPU seconds of fitting."""
-    method, table = lever.made(), table_of(protocol, FOLDER)
-    rows = draw(table, protocol, METRIC, protocol.sizes[0], seed)
-    labels = table.frame[[METRIC]].iloc[rows.train].reset_index(drop=True)
-    if (known := given(table, method, rows.train)) is not None:
-        labels = labels.join(known)
-    weights = method.weights(table)
-    ranks, seconds = np.zeros(len(rows.test)), 0.0
-    for fit in range(lever.fits):
-        surrogate = method.create(table, protocol.metrics, len(rows.train), seed + 1000 * fit)
-        begin = time.process_time()
-        surrogate.fit(networks(table, rows.train), labels, **({"metric_weights": weights} if weights else {}))
-        seconds += time.process_time() - begin
-        columns = given(table, method, rows.test)
-        ranks += rankdata(surrogate.predict(networks(table, rows.test), [METRIC], columns).mean[:, 0])
-    tau = kendall_tau(table.frame[METRIC].to_numpy(dtype=float)[rows.test], ranks)
+    trials = [Trial.of(lever.made(), protocol, seed, fit=fit) for fit in range(lever.fits)]
+    tau = kendall_tau(trials[0].truth, np.sum([rankdata(trial.predicted) for trial in trials], axis=0))
+    seconds = sum(trial.cpu_seconds for trial in trials)
     return {"kendall_tau": round(float(np.nan_to_num(tau)), 4), "cpu_seconds": round(seconds, 1)}
 
 

@@ -4,9 +4,9 @@
     python -m experiments.recipe_trials --method rlm --table nasbench101 --labels 128 --seeds 3
 
 Every variant changes some settings of the method (``nasrlm/bench``) and is fitted on the same draws, by the
-seeds 100, 101, …, and judged on the same random networks. ``results/recipe_trials.csv`` has a row a variant; a
-row of the same variant, table and budget is replaced. Rows with ``stacked`` as code are older: there the networks of
-all seeds were trained side by side, by a copy of the network that was made for the search and is not kept.
+seeds 100, 101, …, and judged on the same random networks. ``results/recipe_trials.csv`` has a row a variant; a row of
+the same variant, table, budget and number of draws is replaced. Rows with ``stacked`` as code are older: there the
+networks of all seeds were trained side by side, by a copy of the network that was made for the search and is not kept.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
-from nasrlm.bench.inputs import networks, table_of
+from nasrlm.bench.inputs import given, networks, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
@@ -33,7 +34,7 @@ CSV = RESULTS / "recipe_trials.csv"
 FOLDER = RUNS / "kendall_tau"
 #: The benchmark reports the seeds 0, 1, …; these are far from them.
 FIRST_SEED = 100
-KEYS = ["code", "method", "variant", "table", "metric", "n_labels", "first_seed"]
+KEYS = ["code", "method", "variant", "table", "metric", "n_labels", "first_seed", "seeds"]
 #: Variants of every graph network.
 READINGS: Mapping[str, Mapping[str, object]] = {
     "standing": {},
@@ -151,19 +152,45 @@ def changed(method: Method, settings: Mapping[str, object]) -> Method:
     return replace(method, quality=quality, sized=lambda size: {**(sized(size) if sized else {}), **settings})
 
 
+class Trial(NamedTuple):
+    """One fit.
+
+    Attributes:
+        truth: Labels of the test networks, ``(n,)``.
+        predicted: What was predicted of them, ``(n,)``.
+        cpu_seconds: Of fitting.
+    """
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    cpu_seconds: float
+
+    @classmethod
+    def of(cls, method: Method, protocol: Protocol, seed: int, *, fit: int = 0) -> Self:
+        """Fit ``method`` to the draw of ``seed``; further fits of the same draw differ in the method's own seed."""
+        table, metric = table_of(protocol, FOLDER), protocol.metrics[0]
+        rows = draw(table, protocol, metric, protocol.sizes[0], seed)
+        surrogate = method.create(table, protocol.metrics, len(rows.train), seed + 1000 * fit)
+        labels = table.frame[[metric]].iloc[rows.train].reset_index(drop=True)
+        if (known := given(table, method, rows.train)) is not None:
+            labels = labels.join(known)
+        weights = method.weights(table)
+        how: dict[str, Any] = {"metric_weights": weights} if weights else {}
+        begin = time.process_time()
+        surrogate.fit(networks(table, rows.train), labels, **how)
+        seconds = time.process_time() - begin
+        predicted = surrogate.predict(networks(table, rows.test), [metric], given(table, method, rows.test))
+        return cls(table.frame[metric].to_numpy(dtype=float)[rows.test], predicted.mean[:, 0], seconds)
+
+
 def tau_of(method: Method, protocol: Protocol, seed: int) -> float:
     """Kendall tau of one fit; 0 for constant predictions."""
-    table, metric = table_of(protocol, FOLDER), protocol.metrics[0]
-    rows = draw(table, protocol, metric, protocol.sizes[0], seed)
-    surrogate = method.create(table, protocol.metrics, len(rows.train), seed)
-    labels = table.frame[[metric]].iloc[rows.train].reset_index(drop=True)
-    surrogate.fit(networks(table, rows.train), labels)
-    mean = surrogate.predict(networks(table, rows.test)).mean[:, 0]
-    return float(np.nan_to_num(kendall_tau(table.frame[metric].to_numpy(dtype=float)[rows.test], mean)))
+    trial = Trial.of(method, protocol, seed)
+    return float(np.nan_to_num(kendall_tau(trial.truth, trial.predicted)))
 
 
 def write_row(row: Mapping[str, object]) -> None:
-    """Add ``row`` to the log in place of an older one of the same variant, table and budget."""
+    """Add ``row`` to the log in place of an older one of the same ``KEYS``."""
     made = pd.DataFrame([dict(row)])
     if CSV.exists():
         old = pd.read_csv(CSV)
