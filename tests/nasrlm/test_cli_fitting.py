@@ -14,6 +14,7 @@ import torch
 import search_spaces
 from nasrlm.bench.pretrained import recipe
 from nasrlm.cli import main
+from nasrlm.cli.fitting import few_shot
 from search_spaces.analysis import count_macs, count_parameters
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
@@ -85,7 +86,7 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     start = RLM(replace(model, encoder=encoder), quick).fit(models, free_targets(models)[["log_macs", "live_depth"]])
     start.save_pretrained(tmp_path / "start")
     options = ["--labels", str(table), "--metrics", "params", "--size", "20", "--seed", "3", "--freeze", "encoder"]
-    settings = [text for option in ("pool=30", "epochs=2", "threads=1") for text in ("--option", option)]
+    settings = [text for option in ("pool=30", "epochs=2", "threads=1", "folds=2") for text in ("--option", option)]
     command = ["finetune", str(tmp_path / "start"), "nasbench201", *options, *settings, "--json"]
     assert main([*command, "--out", str(tmp_path / "tuned")]) == 0
     assert json.loads(capsys.readouterr().out)["labels"] == 20
@@ -99,9 +100,15 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     assert all(torch.equal(kept[name], now[name]) for name in kept if name.startswith("encoder."))
     assert not torch.equal(kept["output.weight"], now["output.weight"])
     assert tuned.spreads != (1.0,)  # learned from labels set aside in turn
-    assert main([*command, "--option", "folds=0", "--out", str(tmp_path / "spared")]) == 0
-    assert RLM.from_pretrained(tmp_path / "spared").spreads == (1.0,)
-    assert main([*command, "--validation", "4", "--out", str(tmp_path / "judged")]) == 0  # calibrate by themselves
+
+
+def test_labels_calibrate_unless_there_are_too_few_or_networks_set_aside() -> None:
+    start = RLM.from_pretrained("rlm-free-lines")
+    folds = [
+        few_shot(start, "rlm-free-lines", ["params"], size, (), validated=validated).calibration.folds  # type: ignore[union-attr]
+        for size, validated in ((15, False), (16, False), (128, False), (128, True))
+    ]
+    assert folds == [0, 4, 4, 0]
 
 
 def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
