@@ -87,7 +87,6 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "dropout_20": {"model.dropout": 0.2},
         "lines": SETTINGS["rlm_lines"],
         "lines_ways": {**SETTINGS["rlm_lines"], "model.ways": True},
-        "lines_sums": {**SETTINGS["rlm_lines"], "model.ways": True, "model.sum_heads": 3},
         "lines_inlined": {**SETTINGS["rlm_lines"], "reading.functions": "repeated"},
         "lines_quantile": {**SETTINGS["rlm_lines"], "training.ranking": 100.0, "training.ranking_by": "quantile"},
         "lines_before": {

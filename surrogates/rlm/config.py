@@ -33,8 +33,6 @@ class ModelConfig:
         ways: An encoder of lines is told of the ways through functions (``surrogates.text.ways``), for the same reason.
         mean_heads: Heads of the decoder that take the mean of all that the encoder gives, whatever it says: with few
             labels it is not worth learning where to look.
-        sum_heads: So many of these take the sum: latency adds up over the lines of a network, and a mean does not tell
-            a long network from a short one.
         feed_forward: Size of the hidden layer in each block.
         context: Longest text in tokens; longer ones raise.
         dropout: Dropout rate in training.
@@ -51,7 +49,6 @@ class ModelConfig:
     flow: bool = False
     ways: bool = False
     mean_heads: int = 0
-    sum_heads: int = 0
     feed_forward: int = 384
     context: int = 2048
     dropout: float = 0.0
@@ -69,8 +66,6 @@ class ModelConfig:
                 raise UsageError(f"unknown head mask {head!r}; choose from: {', '.join(MASKS)}")
         if not 0 <= self.mean_heads <= len(self.heads):
             raise UsageError(f"mean_heads is {self.mean_heads}; there are {len(self.heads)} heads")
-        if not 0 <= self.sum_heads <= self.mean_heads:
-            raise UsageError(f"sum_heads is {self.sum_heads}; they are some of the {self.mean_heads} mean_heads")
         if self.width % (2 * len(self.heads)):
             raise UsageError(f"width {self.width} must be a multiple of twice the {len(self.heads)} heads")
 

@@ -19,9 +19,6 @@ from surrogates.rlm.config import ModelConfig
 from surrogates.rlm.encoders import Encoder, States
 from surrogates.rlm.inputs import TextBatch
 
-#: Lines (or tokens) of which a sum is as large as their mean.
-TYPICAL = 32
-
 
 class Memory(NamedTuple):
     """What the decoder needs of encoded graphs; iterating ``layers()`` gives one layer's share each.
@@ -46,7 +43,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.mean_heads, self.sum_heads = len(config.heads), config.mean_heads, config.sum_heads
+        self.heads, self.mean_heads = len(config.heads), config.mean_heads
         self.self_norm = nn.RMSNorm(config.width)
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.self_projection = nn.Linear(config.width, config.width, bias=False)
@@ -67,10 +64,6 @@ class DecoderLayer(nn.Module):
             attended = short_attention.attention(query, keys, values, present)
         else:
             attended = functional.scaled_dot_product_attention(query, keys, values, attn_mask=present)
-        if self.sum_heads:
-            seen = present >= 0 if short_attention.is_prepared(present) else present
-            counts = seen.sum(-1, keepdim=True) / TYPICAL
-            attended = torch.cat([attended[:, : self.sum_heads] * counts, attended[:, self.sum_heads :]], dim=1)
         x = x + self.dropout(self.graph_projection(merge_heads(attended)))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 

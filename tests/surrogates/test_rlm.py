@@ -21,10 +21,10 @@ import search_spaces
 from search_spaces.analysis import count_macs, count_parameters
 from search_spaces.errors import CheckpointError, InvalidGraphError, TrainingError, UnknownNameError, UsageError
 from surrogates.numbers import FloatFormat, FractionFormat
-from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig, short_attention
+from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.decoding import expand, sample
 from surrogates.rlm.inputs import EncodedGraph, GraphBatch, collate
-from surrogates.rlm.model import DecoderLayer, RLMNetwork
+from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.wired import Wires
 from surrogates.text import linearize
 
@@ -281,30 +281,6 @@ def test_heads_that_take_the_mean_look_nowhere(cells: tuple[list[str], pd.DataFr
         assert torch.allclose(without_any, states, atol=1e-5) == (count == len(TINY.heads))
     with pytest.raises(UsageError, match="mean_heads is 6; there are 5 heads"):
         replace(TINY, mean_heads=6)
-
-
-def test_heads_that_add_up_tell_a_long_network_from_a_short_one() -> None:
-    """Whatever lines are read twice over changes no mean, but doubles a sum; padding counts for neither."""
-    torch.manual_seed(0)
-    heads, lines = len(TINY.heads), 3
-    keys, values = (torch.randn(1, heads, lines, TINY.width // heads) for _ in range(2))
-    pad = torch.randn(1, heads, 2, TINY.width // heads)
-    present = torch.tensor([[[[True] * lines + [False] * 2]]])
-    written = torch.randn(1, 4, TINY.width)
-    for sums, changes in ((0, False), (2, True)):
-        layer = DecoderLayer(replace(TINY, mean_heads=heads, sum_heads=sums)).eval()
-        once = torch.cat([keys, pad], dim=2), torch.cat([values, pad], dim=2), present
-        twice = torch.cat([keys, keys, pad], dim=2), torch.cat([values, values, pad], dim=2)
-        both = torch.cat([present[..., :lines], present], dim=-1)
-        prepared = short_attention.prepared(both, training=True)
-        with torch.inference_mode():
-            short, long, trained = (
-                layer.attend_graph(written, *memory) for memory in (once, (*twice, both), (*twice, prepared))
-            )
-        assert torch.allclose(short, long, atol=1e-5) != changes
-        torch.testing.assert_close(long, trained)
-    with pytest.raises(UsageError, match="sum_heads is 3; they are some of the 2 mean_heads"):
-        replace(TINY, mean_heads=2, sum_heads=3)
 
 
 def test_flow_adds_up_what_attention_averages(cells: tuple[list[str], pd.DataFrame]) -> None:
