@@ -23,7 +23,7 @@ import pandas as pd
 
 from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
-from nasrlm.bench.inputs import given, networks, table_of
+from nasrlm.bench.inputs import given, labels_of, networks, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
@@ -171,9 +171,7 @@ class Trial(NamedTuple):
         table, metric = table_of(protocol, FOLDER), protocol.metrics[0]
         rows = draw(table, protocol, metric, protocol.sizes[0], seed)
         surrogate = method.create(table, protocol.metrics, len(rows.train), seed + 1000 * fit)
-        labels = table.frame[[metric]].iloc[rows.train].reset_index(drop=True)
-        if (known := given(table, method, rows.train)) is not None:
-            labels = labels.join(known)
+        labels = labels_of(table, method, [metric], rows.train)
         weights = method.weights(table)
         how: dict[str, Any] = {"metric_weights": weights} if weights else {}
         begin = time.process_time()

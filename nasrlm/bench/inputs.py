@@ -84,6 +84,13 @@ def given(table: LabelTable, method: Method, rows: np.ndarray) -> pd.DataFrame |
     return frame[names].iloc[rows].reset_index(drop=True)
 
 
+def labels_of(table: LabelTable, method: Method, metrics: Sequence[str], rows: np.ndarray) -> pd.DataFrame:
+    """What ``method`` learns from for ``metrics``: their labels, and beside them the known columns that it reads."""
+    labels = table.frame[list(metrics)].iloc[rows].reset_index(drop=True)
+    known = given(table, method, rows)
+    return labels if known is None else labels.join(known[[name for name in known if name not in labels]])
+
+
 def complete_proxies(table: LabelTable) -> None:
     """Fill proxies that are missing with those of a functionally identical network, where one has them."""
     names = [name for name in proxies_of(table) if table.frame[name].isna().any()]

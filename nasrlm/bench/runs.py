@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasrlm.bench.inputs import given, graphs, labels_print, networks, table_of
+from nasrlm.bench.inputs import given, graphs, labels_of, labels_print, networks, table_of
 from nasrlm.bench.machine import machine
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, Task, joint_groups
@@ -132,10 +132,7 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
     rows = store.draw(table, protocol, task.metrics[0], task.size, task.seed)
     for metric in task.metrics[1:]:  # equal by ``joint_groups``; written for the summary
         store.draw(table, protocol, metric, task.size, task.seed)
-    labels = table.frame[list(task.metrics)].iloc[rows.train].reset_index(drop=True)
-    known = given(table, method, rows.train)
-    if known is not None:
-        labels = labels.join(known[[name for name in known if name not in labels]])
+    labels = labels_of(table, method, task.metrics, rows.train)
     train, test = networks(table, rows.train), graphs(table, method, task.metrics, rows.test, folder)
     surrogate = method.create(table, task.metrics, task.size, task.seed)
 

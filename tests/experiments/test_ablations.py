@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from experiments import ablations
 from experiments.ablations import LEVERS, SCRATCH, STANDING, Lever, chosen, differences
+from nasrlm.labels.tables import load_table
 from search_spaces.errors import UsageError
 
 needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
@@ -27,12 +29,14 @@ def test_levers_come_with_what_they_are_compared_with() -> None:
 @pytest.mark.parametrize("name", [name for name in LEVERS if name != STANDING])
 def test_a_lever_changes_something(name: str) -> None:
     """A lever that changes nothing at either budget would measure noise."""
-    protocols = [ablations.Protocol("nasbench201", ("cifar10_test",), (size,), 1, 10) for size in (16, 128)]
-    base = LEVERS[name].base
-    assert any(
-        ablations.settings_of(LEVERS[name], protocol) != ablations.settings_of(LEVERS[base], protocol)
-        for protocol in protocols
-    )
+    table, lever = load_table("nasbench201"), LEVERS[name]
+
+    def decided(by: Lever, size: int) -> tuple[object, ...]:
+        surrogate = by.made().create(table, ["cifar10_test"], size, 0)
+        configs = [value for value in vars(surrogate).values() if is_dataclass(value)]
+        return configs, by.fits, by.made().weights(table)
+
+    assert any(decided(lever, size) != decided(LEVERS[lever.base], size) for size in (16, 128))
 
 
 def test_effects_are_paired_by_draw() -> None:
