@@ -2,6 +2,7 @@
 
     python -m experiments.pretrain                             # -> surrogates/checkpoints/rlm-free; resumes if killed
     python -m experiments.pretrain --size tiny --spaces nasbench201,nasbench101 --graphs 20480 --out runs/pretrain/tiny
+    python -m experiments.pretrain --size lines --begin rlm-free-lines --seed 1   # go on, with networks not seen yet
 
 Networks are generated while training, by ``--workers`` processes, and kept under ``runs/pretrain/graphs``: a further
 training, of another size or with more ``--passes``, reads them. ``--minutes`` pauses: what is learned so far is written
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from experiments.fresh_graphs import FOLDER, RANK_SHARDS, GraphStream, StreamConfig, learn_ranks, read_shard
 from experiments.record import RESULTS, command_of, commit, write_csv
+from experiments.space_ranks import SpaceRanks
 from experiments.train_nasbench201 import MODEL
 from nasrlm.bench.machine import machine
 from nasrlm.metrics import kendall_tau, spearman_rho
@@ -89,6 +91,7 @@ def main() -> None:
         passes=options.passes,
         minutes=options.minutes,
         workers=options.workers,
+        begin=options.begin,
     )
     held = pd.concat([read_shard(config, folder_of(config), index, held_out=True) for index in range(JUDGE_SHARDS)])
     held, ranks = (
@@ -98,7 +101,8 @@ def main() -> None:
     rlm.learn_distance(read_shard(config, folder_of(config), 0)["text"].tolist(), validation=held["text"].tolist())
     rlm.save_pretrained(out)
     scores = judge(rlm, held[["space", "text"]].join(ranks(held)))
-    (out / "README.md").write_text(card(rlm, config, course, scores, options.passes), encoding="utf-8")
+    text = card(rlm, config, course, scores, options.passes, options.begin)
+    (out / "README.md").write_text(text, encoding="utf-8")
     print(scores.groupby("target")[["spearman_rho", "kendall_tau"]].mean().round(4).to_string())
     print(course, f"-> {out}")
     if course.finished and options.out is None:
@@ -124,6 +128,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that generate networks; 0 for none")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's setting")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--begin", default="", help="checkpoint to go on from: a folder or a shipped name")
     parser.add_argument("--out", type=Path, default=None, help="checkpoint folder; the shipped one by default")
     return parser.parse_args()
 
@@ -148,22 +153,27 @@ def pretrain(
     minutes: float = 0.0,
     workers: int = 1,
     progress: bool = True,
+    begin: str | Path = "",
 ) -> tuple[RLM, Streamed]:
     """A model trained on ``graphs`` fresh networks, each seen ``passes`` times; see ``train_on_stream``.
 
-    The state of the training lies in a folder of its own for each choice of arguments that changes the result.
+    The state of the training lies in a folder of its own for each choice of arguments that changes the result. With
+    ``begin`` the model goes on from that checkpoint: its reader, scales and weights, with a new optimizer and schedule.
+
+    Raises:
+        CheckpointError: There is no checkpoint ``begin``.
+        UsageError: It is of another size, or knows other targets.
     """
     folder, shards = folder_of(config), math.ceil(graphs / config.networks)
     settings = replace(training, threads=0)
-    name = hashlib.sha256(repr((folder.name, MODELS[size], settings, shards, passes)).encode()).hexdigest()[:12]
+    begun = _begun_with(begin, size, config) if begin else None
+    asked = (folder.name, MODELS[size], settings, shards, passes, *([weights_of(begun)] if begun else []))
+    name = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
     state = STATE / f"{size}-{name}"
     ranks = learn_ranks(config, folder, shards)
     start = state / "start"  # what a resumed run needs unchanged: reader, scales, first weights
     if not (start / "config.json").is_file():
-        first = pd.concat([read_shard(config, folder, index) for index in range(min(RANK_SHARDS, shards))])
-        reading = ReadingConfig(functions=config.functions)
-        fresh = RLM(MODELS[size], training, reading=reading, vocabulary=VOCABULARY)
-        fresh.initialise(first["text"].tolist(), ranks(first)).save_pretrained(start)
+        (begun or _untrained(size, config, training, ranks, shards)).save_pretrained(start)
     rlm = RLM.from_pretrained(start)
     rlm.training = training
     held = read_shard(config, folder, 0, held_out=True)
@@ -189,6 +199,28 @@ def pretrain(
             progress=progress,
         )
     return rlm, course
+
+
+def _untrained(size: str, config: StreamConfig, training: TrainingConfig, ranks: SpaceRanks, shards: int) -> RLM:
+    first = pd.concat([read_shard(config, folder_of(config), index) for index in range(min(RANK_SHARDS, shards))])
+    fresh = RLM(MODELS[size], training, reading=ReadingConfig(functions=config.functions), vocabulary=VOCABULARY)
+    return fresh.initialise(first["text"].tolist(), ranks(first))
+
+
+def _begun_with(begin: str | Path, size: str, config: StreamConfig) -> RLM:
+    rlm = RLM.from_pretrained(begin)
+    if rlm.model != MODELS[size]:
+        raise UsageError(f"--begin {begin} is not of --size {size}: {rlm.model} instead of {MODELS[size]}")
+    if set(rlm.metrics) != set(config.targets):
+        known, asked = ", ".join(rlm.metrics), ", ".join(config.targets)
+        raise UsageError(f"--begin {begin} knows {known}; pretraining is on {asked}")
+    return rlm
+
+
+def weights_of(rlm: RLM) -> str:
+    """A name for the weights of ``rlm``."""
+    tensors = rlm.network.state_dict()
+    return hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))).hexdigest()[:12]
 
 
 def judge(rlm: RLM, frame: pd.DataFrame) -> pd.DataFrame:
@@ -234,11 +266,14 @@ def digit_losses(rlm: RLM, frame: pd.DataFrame) -> np.ndarray:
     return np.concatenate(found)
 
 
-def card(rlm: RLM, config: StreamConfig, course: Streamed, scores: pd.DataFrame, passes: int) -> str:
+def card(
+    rlm: RLM, config: StreamConfig, course: Streamed, scores: pd.DataFrame, passes: int, begin: str | Path = ""
+) -> str:
     """The model card."""
     size = sum(parameter.numel() for parameter in rlm.network.parameters())
     seen = course.step * rlm.training.batch_size
     state = "" if course.finished else f"**Paused after {course.step:,} of {course.total:,} steps.**\n\n"
+    start = f"- Start: `{Path(begin).name}`, itself pretrained so; what follows is about going on.\n" if begin else ""
     table = "\n".join(
         f"| {space} | {part.loss.mean():.3f} | {part.spearman_rho.mean():.3f} | {part.kendall_tau.mean():.3f} |"
         for space, part in scores.groupby("space")
@@ -249,7 +284,7 @@ def card(rlm: RLM, config: StreamConfig, course: Streamed, scores: pd.DataFrame,
 what is free to know of it: counts on the graph, and zero-cost proxies of a small copy. It is a start for fitting few
 labels: it knows nothing of accuracy or latency.
 
-- Data: About {seen:,} readings of freshly sampled networks ({passes} pass(es)) of {len(config.spaces)} search
+{start}- Data: About {seen:,} readings of freshly sampled networks ({passes} pass(es)) of {len(config.spaces)} search
   spaces ({", ".join(config.spaces)}), as many of each, {config.own_order:.0%} in their own order of lines, the others
   in a random one. No measured label was used. Networks of public benchmarks, their test sets included, may be among the
   graphs; one canonical form in {config.held_out} was kept out for the scores below.
