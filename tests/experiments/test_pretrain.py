@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import search_spaces
 from experiments.fresh_graphs import GraphStream, StreamConfig, is_held_out, learn_ranks, make_shard, read_shard
-from experiments.pretrain import MODELS, functions_of, judge
+from experiments.pretrain import MODELS, TRAINING, functions_of, judge, pretrain
 from nasrlm.cli.app import app
 from search_spaces.errors import UsageError
 from surrogates.free_targets import free_targets
@@ -195,6 +195,37 @@ def test_a_killed_run_ends_in_the_same_weights(pretrained: Path) -> None:
     assert any(not torch.equal(paused.network.state_dict()[k], v) for k, v in whole.network.state_dict().items())
     assert whole.metrics == resumed.metrics
     assert {"live_depth", "log_macs", "synflow", "nwot"} <= set(whole.metrics)
+
+
+def test_pretraining_goes_on_from_a_checkpoint(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin = RLM.from_pretrained(pretrained / "whole")
+    monkeypatch.setitem(MODELS, "tiny", begin.model)
+    stream = StreamConfig(SPACES, per_space=20, proxied=5, seed=1)
+    training = replace(TRAINING, batch_size=16, threads=1)
+    courses = {
+        start: pretrain("tiny", stream, training, graphs=40, workers=0, progress=False, begin=start)[1]
+        for start in ("", pretrained / "whole")
+    }
+    assert [course.step for course in courses.values()] == [5, 5]
+    assert courses[pretrained / "whole"].loss < courses[""].loss
+    starts = [RLM.from_pretrained(path) for path in tmp_path.glob("runs/pretrain/tiny-*/start")]
+    assert len(starts) == 2  # states of their own
+    (same,) = (
+        rlm
+        for rlm in starts
+        if all(torch.equal(a, b) for a, b in zip(rlm.network.parameters(), begin.network.parameters(), strict=True))
+    )
+    assert same.metrics == begin.metrics
+
+
+def test_a_checkpoint_of_another_kind_is_no_beginning(pretrained: Path) -> None:
+    with pytest.raises(UsageError, match=r"is not of --size tiny: ModelConfig\(width=20"):
+        pretrain("tiny", SMALL, TRAINING, graphs=12, begin=pretrained / "whole")
+    with pytest.raises(UsageError, match="--begin rlm-small knows"):
+        pretrain("tiny", SMALL, TRAINING, graphs=12, begin="rlm-small")
 
 
 def test_scores_of_a_pretrained_model(pretrained: Path, tmp_path: Path) -> None:
