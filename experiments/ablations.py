@@ -3,7 +3,7 @@
     python -m experiments.ablations                                       # hours on one core; resumes
     python -m experiments.ablations --levers no_labels,no_ranking --sizes 16 --tables nasbench201 --seeds 3
 
-``standing`` is the benchmark's method ``rlm_lines_pretrained``. A lever changes one decision of it, or of ``scratch``,
+``standing`` is the benchmark's method ``rlm``. A lever changes one decision of it, or of ``scratch``,
 the same network without a checkpoint, where a checkpoint fixes the decision. All are fitted on the same draws of
 labels, by the seeds 100, 101, …, which the benchmark does not report, and judged on the same random networks.
 ``results/ablations.csv`` has a row a fit, ``results/ablations.md`` the paired differences with their 95 % intervals.
@@ -27,7 +27,7 @@ from experiments.recipe_trials import FIRST_SEED, FOLDER, Trial, changed
 from experiments.record import RESULTS, as_markdown, command_of, provenance, read_rows, write_csv
 from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import Method, find
-from nasrlm.bench.pretrained import FREE_LINES
+from nasrlm.bench.pretrained import FREE
 from nasrlm.bench.protocol import Protocol
 from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.summary import Interval
@@ -56,7 +56,7 @@ class Lever:
     title: str
     settings: Mapping[str, object] | None = None
     base: str = STANDING
-    method: str = "rlm_lines_pretrained"
+    method: str = "rlm"
     start: str = ""
     fits: int = 1
 
@@ -67,15 +67,14 @@ class Lever:
 
 
 def _scratch(title: str, settings: Mapping[str, object]) -> Lever:
-    return Lever(title, {"model.ways": True, **settings}, SCRATCH, "rlm_lines")
+    return Lever(title, settings, SCRATCH, "rlm_scratch")
 
 
 LEVERS = {
     STANDING: Lever("the recipe: free targets, labels of other spaces, then these labels"),
     # 1, 5: what is learned before the labels
-    SCRATCH: Lever("no pretraining", {"model.ways": True}, method="rlm_lines"),
-    "no_labels": Lever("pretraining on free targets alone", start=FREE_LINES),
-    "tokens": Lever("a model of tokens with its own checkpoint and recipe", method="rlm_pretrained"),
+    SCRATCH: Lever("no pretraining", method="rlm_scratch"),
+    "no_labels": Lever("pretraining on free targets alone", start=FREE),
     # 2: ranking through the digits
     "no_ranking": Lever("digit cross-entropy alone", {"training.ranking": 0.0}),
     "quantile_ranking": Lever("ranks the expected quantile, not the slope", {"training.ranking_by": "quantile"}),
@@ -95,6 +94,8 @@ LEVERS = {
     "slow": Lever("half the learning rate", {"training.learning_rate": 5e-4}),
     "fast": Lever("twice the learning rate", {"training.learning_rate": 2e-3}),
     # 7: size and shape, from scratch
+    "tokens": Lever("reads tokens, by a recipe of its own", base=SCRATCH, method="rlm_tokens"),
+    "plain": _scratch("attention that knows no wires", {"model.heads": ("all",) * 6, "model.flow": False}),
     "no_ways": _scratch("not told of the ways through functions", {"model.ways": False}),
     "no_flow": _scratch("no messages along the wires", {"model.flow": False}),
     "attending": _scratch("the decoder's heads attend instead of averaging", {"model.mean_heads": 0}),

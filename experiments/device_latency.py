@@ -3,7 +3,7 @@
     python -m experiments.device_latency                               # hours on one core; resumes
     python -m experiments.device_latency --tables fbnet --devices pixel2,fpga --draws 2
 
-Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free-lines``, which
+Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free``, which
 saw no label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021);
 then it goes on with ten labels of the device left out, of other networks. It is judged by Spearman's rank correlation
 on networks that are functionally identical to none of the 900. Beside it stand what needs no further training:
@@ -26,7 +26,7 @@ import pandas as pd
 from experiments.record import RESULTS, command_of, read_rows, write_csv
 from nasrlm.bench.inputs import networks
 from nasrlm.bench.methods import configure, content_of
-from nasrlm.bench.pretrained import FREE_LINES, finetuning_sizes_lines, recipe
+from nasrlm.bench.pretrained import FREE, finetuning_sizes, recipe
 from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.summary import Interval
 from nasrlm.labels.tables import LabelTable, load_table
@@ -93,7 +93,7 @@ def main() -> None:
 
 def start_print() -> str:
     """A hash of the checkpoint that all begins with: rows from another one are other runs."""
-    return content_of(FREE_LINES).rpartition(" ")[2]
+    return content_of(FREE).rpartition(" ")[2]
 
 
 def family(column: str) -> str:
@@ -156,10 +156,10 @@ def judged(
 
 
 def learn_others(table: LabelTable, rows: np.ndarray, columns: Sequence[str], steps: int, seed: int) -> RLM:
-    """``rlm-free-lines``, gone on with the latencies of all devices in ``columns``."""
-    surrogate = FineTunedRLM(StartConfig(FREE_LINES))
-    sized = finetuning_sizes_lines(len(rows), {len(rows): steps})
-    configure(surrogate, {**recipe(len(rows), lines=True), **sized, **OTHERS}, seed=seed)
+    """``rlm-free``, gone on with the latencies of all devices in ``columns``."""
+    surrogate = FineTunedRLM(StartConfig(FREE))
+    sized = finetuning_sizes(len(rows), {len(rows): steps})
+    configure(surrogate, {**recipe(len(rows)), **sized, **OTHERS}, seed=seed)
     labels = table.frame[list(columns)].iloc[rows].reset_index(drop=True)
     return surrogate.fit(networks(table, rows), labels, progress=True)
 
@@ -167,7 +167,7 @@ def learn_others(table: LabelTable, rows: np.ndarray, columns: Sequence[str], st
 def adapt(folder: Path, seed: int) -> FineTunedRLM:
     """What goes on from the model in ``folder`` with ten labels, by the benchmark's recipe."""
     surrogate = FineTunedRLM(StartConfig(str(folder)))
-    configure(surrogate, {**recipe(LABELS, lines=True), "start.like": "best"}, seed=seed)
+    configure(surrogate, {**recipe(LABELS), "start.like": "best"}, seed=seed)
     return surrogate
 
 

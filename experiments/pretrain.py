@@ -1,8 +1,8 @@
 """Pretrain the language model on free targets: fresh architectures of all sixteen spaces, no label of anything.
 
     python -m experiments.pretrain                             # -> surrogates/checkpoints/rlm-free; resumes if killed
-    python -m experiments.pretrain --size tiny --spaces nasbench201,nasbench101 --graphs 20480 --out runs/pretrain/tiny
-    python -m experiments.pretrain --size lines --begin rlm-free-lines --seed 1   # go on, with networks not seen yet
+    python -m experiments.pretrain --spaces nasbench201,nasbench101 --graphs 20480 --out runs/pretrain/cells
+    python -m experiments.pretrain --begin rlm-free --seed 1   # go on, with networks not seen yet
 
 Networks are generated while training, by ``--workers`` processes, and kept under ``runs/pretrain/graphs``: a further
 training, of another size or with more ``--passes``, reads them. ``--minutes`` pauses: what is learned so far is written
@@ -41,15 +41,15 @@ from surrogates.rlm.streaming import Streamed, labelled, train_on_stream
 STATE = Path("runs") / "pretrain"
 #: Free targets carry no noise: all digits count, and nothing needs to be smeared. Dropout is for few labels. All of the
 #: decoder's heads attend: the mean is too little to know a whole network by.
-_TINY = replace(MODEL, dropout=0.0, flow=True)
+_TOKENS = replace(MODEL, dropout=0.0, flow=True)
+_SMALL = replace(_TOKENS, encoder=LINES, ways=True)
 MODELS = {
-    "tiny": _TINY,
-    "small": replace(_TINY, width=192, encoder_layers=4, feed_forward=512),
-    "base": replace(_TINY, width=204, encoder_layers=6, feed_forward=576),
-    "lines": replace(_TINY, encoder=LINES, ways=True),
+    "small": _SMALL,
+    "base": replace(_SMALL, width=192, feed_forward=512),
+    "tokens": _TOKENS,
 }
 TRAINING = TrainingConfig(
-    batch_size=64,
+    batch_size=128,
     learning_rate=2e-3,
     warmup=0.05,
     weight_decay=0.01,
@@ -82,7 +82,7 @@ def main() -> None:
         threads=options.threads,
         seed=options.seed,
     )
-    out = options.out or SHIPPED / ("rlm-free" if options.size == "tiny" else f"rlm-free-{options.size}")
+    out = options.out or SHIPPED / ("rlm-free" if options.size == "small" else f"rlm-free-{options.size}")
     rlm, course = pretrain(
         options.size,
         config,
@@ -111,9 +111,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=list(MODELS), default="tiny")
-    parser.add_argument("--graphs", type=int, default=17_408, help="distinct networks to learn from")
-    parser.add_argument("--passes", type=int, default=12, help="how often each is learned from, whole and live part")
+    parser.add_argument("--size", choices=list(MODELS), default="small")
+    parser.add_argument("--graphs", type=int, default=24_576, help="distinct networks to learn from")
+    parser.add_argument("--passes", type=int, default=8, help="how often each is learned from, whole and live part")
     parser.add_argument("--minutes", type=float, default=0.0, help="pause after so long; 0 goes on to the end")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--spaces", default="", help="comma-separated; all sixteen by default")
@@ -273,7 +273,7 @@ def card(
     size = sum(parameter.numel() for parameter in rlm.network.parameters())
     seen = course.step * rlm.training.batch_size
     state = "" if course.finished else f"**Paused after {course.step:,} of {course.total:,} steps.**\n\n"
-    start = f"- Start: `{Path(begin).name}`, itself pretrained so; what follows is about going on.\n" if begin else ""
+    start = f"- Start: `{Path(begin).name}`, pretrained so before; what follows is about going on.\n" if begin else ""
     table = "\n".join(
         f"| {space} | {part.loss.mean():.3f} | {part.spearman_rho.mean():.3f} | {part.kendall_tau.mean():.3f} |"
         for space, part in scores.groupby("space")

@@ -1,7 +1,7 @@
 """What a method's figures depend on: variants of its recipe, on draws of labels that the benchmark does not report.
 
     python -m experiments.recipe_trials --variants standing,output   # FLAN, ten draws of 16 labels; minutes
-    python -m experiments.recipe_trials --method rlm --table nasbench101 --labels 128 --seeds 3
+    python -m experiments.recipe_trials --method rlm_scratch --table nasbench101 --labels 128 --seeds 3
 
 Every variant changes some settings of the method (``nasrlm/bench``) and is fitted on the same draws, by the
 seeds 100, 101, …, and judged on the same random networks. ``results/recipe_trials.csv`` has a row a variant; a row of
@@ -27,7 +27,6 @@ from nasrlm.bench.inputs import given, labels_of, networks, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
-from nasrlm.bench.settings import SETTINGS
 from nasrlm.metrics import kendall_tau
 
 CSV = RESULTS / "recipe_trials.csv"
@@ -65,7 +64,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "batch_32_fast": {"training.batch_size": 32, "training.learning_rate": 2e-3},
         "epochs_600": {"training.epochs": 600},
     },
-    "rlm": {
+    "rlm_tokens": {
         "standing": {},
         "before": {
             "training.smoothing": 0.02,
@@ -85,19 +84,21 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "ranking_30": {"training.ranking": 30.0},
         "dropout_0": {"model.dropout": 0.0},
         "dropout_20": {"model.dropout": 0.2},
-        "lines": SETTINGS["rlm_lines"],
-        "lines_ways": {**SETTINGS["rlm_lines"], "model.ways": True},
-        "lines_inlined": {**SETTINGS["rlm_lines"], "reading.functions": "repeated"},
-        "lines_quantile": {**SETTINGS["rlm_lines"], "training.ranking": 100.0, "training.ranking_by": "quantile"},
-        "lines_before": {
-            **SETTINGS["rlm_lines"],
+    },
+    "rlm_scratch": {
+        "standing": {},
+        "no_ways": {"model.ways": False},
+        "inlined": {"model.ways": False, "reading.functions": "repeated"},
+        "quantile": {"model.ways": False, "training.ranking": 100.0, "training.ranking_by": "quantile"},
+        "before": {
+            "model.ways": False,
             "model.dropout": 0.1,
             "reading.functions": "repeated",
             "training.ranking": 100.0,
             "training.ranking_by": "quantile",
         },
     },
-    "rlm_lines_pretrained": {
+    "rlm": {
         "standing": {},
         "unanchored": {"training.anchor": 0.0},
         "unshrunk": {"start.shrink": 1.0},

@@ -60,7 +60,7 @@ PROXIES = tuple(
 )
 #: Columns that repeat or anticipate another: parts of a mean, accuracies after few epochs.
 _PARTS = ("seed0", "seed1", "seed2", "ep4_", "ep12_", "ep36_")
-TRAINING = replace(FREE_TRAINING, epochs=4, learning_rate=1e-3, smoothing=0.01, ema=0.99)
+TRAINING = replace(FREE_TRAINING, epochs=4, learning_rate=1.5e-3, smoothing=0.01, ema=0.99)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ CHOICES: dict[str, Choices] = {
     "gat": _GRAPH,
     "flan": _FLAN,
     "flan_zcp": _FLAN,
-    "rlm": {
+    "rlm_tokens": {
         "training.learning_rate": (1e-3, 2e-3, 4e-3),
         "training.weight_decay": (0.01, 0.05, 0.2),
         "training.smoothing": (0.01, 0.02, 0.05),
@@ -106,7 +106,7 @@ UNTUNED: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
     **dict.fromkeys(
         ("flan", "flan_zcp"), ({}, {"reading.dead": "drop", "reading.sizes": False, "model.readout": "both"})
     ),
-    "rlm": (
+    "rlm_tokens": (
         {
             "model.width": 96,
             "model.encoder_layers": 3,

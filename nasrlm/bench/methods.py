@@ -13,13 +13,10 @@ import numpy as np
 
 from nasrlm.bench.pretrained import (
     FINETUNING,
-    FINETUNING_LINES,
     FREE,
     GIVEN_WEIGHT,
     START,
-    START_LINES,
     finetuning_sizes,
-    finetuning_sizes_lines,
     judged_from,
     like_of,
 )
@@ -187,6 +184,15 @@ def _tuned(name: str, surrogate: str, **options: Any) -> Method:
     return Method(name, surrogate, SETTINGS[name], **options)
 
 
+def _pretrained(name: str, start: str, settings: Settings | None = None, **options: Any) -> Method:
+    chosen = {**FINETUNING, **(settings or {})}
+    return Method(name, "rlm", chosen, reads="texts", sized=finetuning_sizes, start=start, quality=LIVE, **options)
+
+
+def _scratch(name: str) -> Method:
+    return _tuned(name, "rlm", reads="texts", sized=rlm_steps, quality=LIVE)
+
+
 _METHODS = (
     Method("flops", "flops", optional="macs"),
     Method("params", "params", optional="params"),
@@ -201,39 +207,20 @@ _METHODS = (
     _tuned("gat", "gat", sized=pair_batches, quality=LIVE),
     _tuned("flan", "flan", sized=flan_sizes, quality=FLAN_LIVE),
     _tuned("flan_zcp", "flan", sized=pair_batches, proxies=True, quality=FLAN_ZCP_LIVE),
-    _tuned("rlm", "rlm", reads="texts", sized=rlm_steps, quality=LIVE),
+    _pretrained("rlm", START),
 )
 #: The methods of the project's own tables.
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
-#: Not part of the grids: the language model going on from a checkpoint, reading lines, with one fit for all metrics.
-EXTRA: dict[str, Method] = {
-    "rlm_pretrained": Method(
-        "rlm_pretrained", "rlm", FINETUNING, reads="texts", sized=finetuning_sizes, start=START, quality=LIVE
-    ),
-    "rlm_free": Method("rlm_free", "rlm", FINETUNING, reads="texts", sized=finetuning_sizes, start=FREE, quality=LIVE),
-    "rlm_lines": Method("rlm_lines", "rlm", SETTINGS["rlm_lines"], reads="texts", sized=rlm_steps, quality=LIVE),
-    "rlm_lines_pretrained": Method(
-        "rlm_lines_pretrained",
-        "rlm",
-        FINETUNING_LINES,
-        reads="texts",
-        sized=finetuning_sizes_lines,
-        start=START_LINES,
-        quality=LIVE,
-    ),
-    "rlm_zcp": Method(
-        "rlm_zcp",
-        "rlm",
-        {**FINETUNING_LINES, "training.joint": 1.0},
-        reads="texts",
-        proxies=True,
-        prefix=GIVEN_WEIGHT,
-        sized=finetuning_sizes_lines,
-        start=START_LINES,
-        quality=LIVE,
-    ),
-    "rlm_joint": Method("rlm_joint", "rlm", SETTINGS["rlm"], reads="texts", joint=True, sized=rlm_steps, quality=LIVE),
-}
+_EXTRA = (
+    _pretrained("rlm_free", FREE),
+    _pretrained("rlm_joint", START, joint=True),
+    _pretrained("rlm_zcp", START, {"training.joint": 1.0}, proxies=True, prefix=GIVEN_WEIGHT),
+    _scratch("rlm_scratch"),
+    _scratch("rlm_tokens"),
+)
+#: Not part of the grids: the language model from the checkpoint without labels, with one fit for all metrics, given
+#: zero-cost proxies, from scratch, and from scratch on tokens instead of lines.
+EXTRA: dict[str, Method] = {method.name: method for method in _EXTRA}
 
 
 def find(name: str) -> Method:

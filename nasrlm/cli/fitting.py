@@ -64,7 +64,7 @@ def configure(surrogate: Surrogate, options: Sequence[str], *, seed: int) -> Non
 def few_shot(
     trained: Surrogate, checkpoint: str, metrics: Sequence[str], size: int, freeze: Sequence[str], *, validated: bool
 ) -> Surrogate | None:
-    """What fits ``size`` labels to a language model pretrained on free targets, by the benchmark's recipe.
+    """What fits ``size`` labels to a language model of lines pretrained on free targets, by the benchmark's recipe.
 
     Args:
         trained: The checkpoint.
@@ -77,7 +77,7 @@ def few_shot(
     Returns:
         None for a checkpoint of another kind.
     """
-    from nasrlm.bench.methods import EXTRA
+    from nasrlm.bench.methods import METHODS
     from nasrlm.bench.methods import configure as set_up
     from nasrlm.bench.pretrained import FOLDS, like_of, recipe
     from surrogates.free_targets import TARGETS
@@ -86,11 +86,11 @@ def few_shot(
     from surrogates.rlm.config import LINES
     from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 
-    if not isinstance(trained, RLM) or not set(trained.metrics) & set(TARGETS):
+    if not isinstance(trained, RLM) or trained.model.encoder != LINES or not set(trained.metrics) & set(TARGETS):
         return None
     surrogate = FineTunedRLM(StartConfig(checkpoint))
-    chosen = {**recipe(size, lines=trained.model.encoder == LINES), "training.threads": 0}
-    chosen |= {**EXTRA["rlm_pretrained"].blind(metrics), "start.like": like_of(metrics, trained.metrics)}
+    chosen = {**recipe(size), "training.threads": 0}
+    chosen |= {**METHODS["rlm"].blind(metrics), "start.like": like_of(metrics, trained.metrics)}
     if freeze:
         chosen["start.freeze"] = tuple(freeze)
     if not validated and size >= LEAST_LABELS:

@@ -64,9 +64,9 @@ def test_what_is_there_is_not_run_again(
 ) -> None:
     quick = {"training.epochs": 1, "model.width": 24, "model.feed_forward": 16, "model.encoder_layers": 1}
     few = {
-        STANDING: Lever("small", quick, method="rlm_lines"),
-        "sharp": Lever("sharp", {**quick, "training.smoothing": 0.02}, method="rlm_lines"),
-        "twice": Lever("two fits", quick, method="rlm_lines", fits=2),
+        STANDING: Lever("small", quick, method="rlm_scratch"),
+        "sharp": Lever("sharp", {**quick, "training.smoothing": 0.02}, method="rlm_scratch"),
+        "twice": Lever("two fits", quick, method="rlm_scratch", fits=2),
     }
     monkeypatch.setattr(ablations, "LEVERS", few)
     monkeypatch.setattr(ablations, "TEST", 30)

@@ -15,7 +15,7 @@ import pytest
 import search_spaces
 from experiments import flan_referee, grids, kendall_tau, nds_few_shot, tune_baselines, zero_cost_values
 from nasrlm.bench.inputs import open_table
-from nasrlm.bench.methods import METHODS, Method, configure, find, proxies_of
+from nasrlm.bench.methods import EXTRA, METHODS, Method, configure, find, proxies_of
 from nasrlm.labels.importers.catalogue import importer
 from nasrlm.labels.importers.writing import import_file
 from nasrlm.labels.tables import available
@@ -117,7 +117,7 @@ def vars_of(config: object) -> dict[str, object]:
 @pytest.mark.parametrize("name", tune_baselines.CHOICES)
 def test_every_choice_is_a_setting(name: str) -> None:
     """And it is in force: neither what stood before nor the number of labels overrules a trial."""
-    assert set(tune_baselines.CHOICES) == set(tune_baselines.UNTUNED) <= set(METHODS)
+    assert set(tune_baselines.CHOICES) == set(tune_baselines.UNTUNED) <= set(METHODS | EXTRA)
     for trial in range(8):
         drawn = tune_baselines.configuration(name, trial)
         assert drawn == tune_baselines.configuration(name, trial) and bool(drawn) == (trial > 0)
@@ -132,7 +132,7 @@ def test_every_choice_is_a_setting(name: str) -> None:
 #: Settings that were found later, by experiments/recipe_trials.py.
 FURTHER = {
     "flan": ("model.readout",),
-    "rlm": (
+    "rlm_tokens": (
         *("training.smoothing", "training.ranking", "training.orders"),
         *("model.dropout", "model.flow", "model.mean_heads"),
         "quality:reading.dead",

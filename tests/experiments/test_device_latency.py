@@ -46,7 +46,7 @@ def test_a_device_left_out_is_learned_from_its_labels(
     )
     start = RLM(model, TrainingConfig(epochs=1, threads=1))
     start.fit(models, free_targets(models)[["log_macs", "live_depth"]]).save_pretrained(tmp_path / "start")
-    small = {"FREE_LINES": str(tmp_path / "start"), "MODELS": tmp_path / "models", "KNOWN": 40, "TEST": 60}
+    small = {"FREE": str(tmp_path / "start"), "MODELS": tmp_path / "models", "KNOWN": 40, "TEST": 60}
     for name, value in small.items():
         monkeypatch.setattr(device_latency, name, value)
     out = tmp_path / "scores.csv"

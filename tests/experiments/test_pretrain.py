@@ -52,14 +52,16 @@ def save_and_die(self, run):
 StateFile.save_if_due = save_and_die
 if __name__ == "__main__":
     heads = ("producers", "all")
-    command.MODELS["tiny"] = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=heads)
+    command.MODELS["small"] = ModelConfig(
+        width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=heads, encoder="lines"
+    )
     training = replace(command.TRAINING, batch_size=16, checkpoint_minutes=0.0, threads=1)
-    stream = StreamConfig(("nasbench201", "nasbench_macro"), per_space=20, proxied=5)
+    stream = StreamConfig(("nasbench201", "nasbench_macro"), per_space=20, functions="all", proxied=5)
     for minutes, name in (1e-9, "-paused"), (0.0, ""):
         if minutes and kill_after >= 0:
             continue
         rlm, course = command.pretrain(
-            "tiny", stream, training, graphs=80, passes=3, minutes=minutes, workers=workers, progress=False
+            "small", stream, training, graphs=80, passes=3, minutes=minutes, workers=workers, progress=False
         )
         assert course.total == 30
         assert course.step == (10 if minutes else 30)
@@ -127,7 +129,7 @@ def test_the_name_of_a_stream_is_that_of_its_settings() -> None:
 
 def test_models_of_lines_read_every_function() -> None:
     config = StreamConfig(("fbnet",), per_space=3, proxied=0, own_order=1.0)
-    inlined, whole = (replace(config, functions=functions_of(size)) for size in ("tiny", "lines"))
+    inlined, whole = (replace(config, functions=functions_of(size)) for size in ("tokens", "small"))
     short, long = (make_shard(some, 0, held_out=False) for some in (inlined, whole))
     pd.testing.assert_frame_equal(short.drop(columns="text"), long.drop(columns="text"))
     for few, many in zip(short["text"], long["text"], strict=True):
@@ -144,7 +146,7 @@ def test_kept_shards_are_read_back(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_shard(SMALL, tmp_path, 1), changed)
 
 
-@pytest.mark.parametrize("size", ["tiny", "lines"])
+@pytest.mark.parametrize("size", ["tokens", "small"])
 def test_a_further_pass_reads_nothing_again(size: str, tmp_path: Path) -> None:
     ranks, model = learn_ranks(SMALL, tmp_path, 2), MODELS[size]
     shard = read_shard(SMALL, tmp_path, 0)
@@ -202,16 +204,16 @@ def test_pretraining_goes_on_from_a_checkpoint(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     begin = RLM.from_pretrained(pretrained / "whole")
-    monkeypatch.setitem(MODELS, "tiny", begin.model)
+    monkeypatch.setitem(MODELS, "small", begin.model)
     stream = StreamConfig(SPACES, per_space=20, proxied=5, seed=1)
     training = replace(TRAINING, batch_size=16, threads=1)
     courses = {
-        start: pretrain("tiny", stream, training, graphs=40, workers=0, progress=False, begin=start)[1]
+        start: pretrain("small", stream, training, graphs=40, workers=0, progress=False, begin=start)[1]
         for start in ("", pretrained / "whole")
     }
     assert [course.step for course in courses.values()] == [5, 5]
     assert courses[pretrained / "whole"].loss < courses[""].loss
-    starts = [RLM.from_pretrained(path) for path in tmp_path.glob("runs/pretrain/tiny-*/start")]
+    starts = [RLM.from_pretrained(path) for path in tmp_path.glob("runs/pretrain/small-*/start")]
     assert len(starts) == 2  # states of their own
     (same,) = (
         rlm
@@ -222,10 +224,10 @@ def test_pretraining_goes_on_from_a_checkpoint(
 
 
 def test_a_checkpoint_of_another_kind_is_no_beginning(pretrained: Path) -> None:
-    with pytest.raises(UsageError, match=r"is not of --size tiny: ModelConfig\(width=20"):
-        pretrain("tiny", SMALL, TRAINING, graphs=12, begin=pretrained / "whole")
-    with pytest.raises(UsageError, match="--begin rlm-small knows"):
-        pretrain("tiny", SMALL, TRAINING, graphs=12, begin="rlm-small")
+    with pytest.raises(UsageError, match=r"is not of --size small: ModelConfig\(width=20"):
+        pretrain("small", SMALL, TRAINING, graphs=12, begin=pretrained / "whole")
+    with pytest.raises(UsageError, match="--begin rlm-free knows"):
+        pretrain("small", replace(SMALL, proxies=()), TRAINING, graphs=12, begin="rlm-free")
 
 
 def test_scores_of_a_pretrained_model(pretrained: Path, tmp_path: Path) -> None:

@@ -28,15 +28,14 @@ from surrogates.text import linearize
         ("nasbench201", "rlm-free", "rlm-free"),
         ("hiaml", "rlm-small", "rlm-small"),  # nobody's labels of that space were ever learned
         ("darts", "rlm-small", "rlm-free"),  # rlm-small learned labels of this one
-        ("darts", "rlm-small-lines", "rlm-free-lines"),
-        ("fbnet", "rlm-small-lines", "rlm-small-lines-without-enas-fbnet"),  # two were left out at once
+        ("fbnet", "rlm-small", "rlm-small-without-enas-fbnet"),  # two were left out at once
         ("darts", "other", "other"),
     ],
 )
 def test_no_method_starts_from_labels_of_the_space_it_is_judged_on(
     space: str, start: str, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ["rlm-small", "rlm-free", "rlm-small-without-nasbench201", "rlm-small-lines-without-enas-fbnet"]
+    names = ["rlm-small", "rlm-free", "rlm-small-without-nasbench201", "rlm-small-without-enas-fbnet"]
     monkeypatch.setattr(methods.registry, "checkpoints", lambda: names)
     table = SimpleNamespace(space=SimpleNamespace(name=space))
     assert Method("m", "rlm", start=start).start_for(table) == chosen  # type: ignore[arg-type]
@@ -58,7 +57,7 @@ def test_every_method_can_be_made(name: str, own_file: Path) -> None:
         assert made[0] is not made[1]
 
 
-@pytest.mark.parametrize("name", ["flan", "rlm", "rlm_pretrained"])
+@pytest.mark.parametrize("name", ["flan", "rlm", "rlm_scratch"])
 def test_only_what_dead_operations_touch_sees_them(name: str, own_file: Path) -> None:
     table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
     asked = (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"), ("params",))
@@ -88,7 +87,7 @@ def test_texts_are_those_that_the_method_learns_from(own_file: Path, tmp_path: P
     frame = pd.DataFrame({"arch": [space.format(dead)], "toy_test": [1.0], "board_latency_ms": [2.0]})
     frame.to_csv(tmp_path / "mine.csv", index=False)
     table = open_table("mine", str(tmp_path / "mine.csv"), "nasbench201", ("toy_test", "board_latency_ms"), tmp_path)
-    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(dead)
+    method, rows, model = find("rlm_tokens"), np.array([0]), space.to_onnx(dead)
     for metric, live in ("toy_test", True), ("board_latency_ms", False):
         assert graphs(table, method, [metric], rows, tmp_path) == [linearize(model, live=live)]
     assert linearize(model, live=True) != linearize(model)
@@ -99,7 +98,7 @@ def test_texts_with_all_functions_are_kept_apart(tmp_path: Path) -> None:
     arch = space.sample(np.random.default_rng(0))
     pd.DataFrame({"arch": [space.format(arch)], "board_latency_ms": [1.0]}).to_csv(tmp_path / "mine.csv", index=False)
     table = open_table("mine", str(tmp_path / "mine.csv"), "fbnet", ("board_latency_ms",), tmp_path)
-    method, rows, model = find("rlm"), np.array([0]), space.to_onnx(arch)
+    method, rows, model = find("rlm_tokens"), np.array([0]), space.to_onnx(arch)
     every = replace(method, settings={**method.settings, "reading.functions": "all"})
     for some, inlining in (method, True), (every, False), (method, True):
         assert graphs(table, some, ["board_latency_ms"], rows, tmp_path) == [linearize(model, inlining=inlining)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +73,18 @@ def test_finetune_freezes_and_adds_metrics(
     assert not torch.equal(old["output.weight"], new["output.weight"])
 
 
-@pytest.mark.parametrize("encoder", ["wired", "lines"])
 def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
-    encoder: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frame = pd.read_csv(table)
     space = search_spaces.get("nasbench201")
     models = [space.to_onnx(space.parse(text)) for text in frame["arch"][:40]]
-    model = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
+    heads = ("producers", "all")
+    model = ModelConfig(
+        width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=heads, encoder="lines", ways=True
+    )
     quick = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01, threads=1)
-    start = RLM(replace(model, encoder=encoder), quick).fit(models, free_targets(models)[["log_macs", "live_depth"]])
+    start = RLM(model, quick).fit(models, free_targets(models)[["log_macs", "live_depth"]])
     start.save_pretrained(tmp_path / "start")
     options = ["--labels", str(table), "--metrics", "params", "--size", "20", "--seed", "3", "--freeze", "encoder"]
     settings = [text for option in ("pool=30", "epochs=2", "threads=1", "folds=2") for text in ("--option", option)]
@@ -93,7 +94,7 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     tuned = RLM.from_pretrained(tmp_path / "tuned")
     assert tuned.metrics == ("params",)  # what it was pretrained on is forgotten
     assert (tuned.training.epochs, tuned.training.seed) == (2, 3)  # as asked
-    expected = recipe(20, lines=encoder == "lines")
+    expected = recipe(20)
     for name in "learning_rate", "batch_size", "orders", "ranking_by":  # as the recipe has it
         assert getattr(tuned.training, name) == expected.get(f"training.{name}", getattr(TrainingConfig(), name))
     kept, now = start.network.state_dict(), tuned.network.state_dict()
@@ -103,9 +104,9 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
 
 
 def test_labels_calibrate_unless_there_are_too_few_or_networks_set_aside() -> None:
-    start = RLM.from_pretrained("rlm-free-lines")
+    start = RLM.from_pretrained("rlm-free")
     folds = [
-        few_shot(start, "rlm-free-lines", ["params"], size, (), validated=validated).calibration.folds  # type: ignore[union-attr]
+        few_shot(start, "rlm-free", ["params"], size, (), validated=validated).calibration.folds  # type: ignore[union-attr]
         for size, validated in ((15, False), (16, False), (128, False), (128, True))
     ]
     assert folds == [0, 4, 4, 0]

@@ -239,4 +239,4 @@ def test_the_method_of_the_benchmark_takes_its_steps() -> None:
         batch, epochs = chosen["training.batch_size"], chosen["training.epochs"]
         assert isinstance(batch, int) and isinstance(epochs, int)
         assert abs(epochs * -(-size // batch) - steps) <= -(-size // batch)
-    assert find("rlm_pretrained").start
+    assert find("rlm").start
