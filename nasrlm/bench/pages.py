@@ -210,8 +210,13 @@ def _cost_lines(summary: pd.DataFrame, machine: str) -> list[str]:
     for name, part in summary.groupby("method", sort=False):
         seconds = part.groupby("n_labels")["train_cpu_seconds"].median()
         covered = part["coverage_80"].mean() if "coverage_80" in part else float("nan")
-        cells = [f"{seconds[size]:.1f}" if size in seconds else "–" for size in sizes]
         note = " (table values)" if find(str(name)).column else ""
-        shown = f"{covered:.0%}" if np.isfinite(covered) else "–"
-        lines.append(f"| {name}{note} | {' | '.join(cells)} | {part['queries_per_second'].median():,.0f} | {shown} |")
+        cells = [_known(seconds.get(size, np.nan), ".1f") for size in sizes]
+        cells += [_known(part["queries_per_second"].median(), ",.0f"), _known(covered, ".0%")]
+        lines.append(f"| {name}{note} | {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def _known(value: float, form: str) -> str:
+    """``value`` by ``form``; a dash where nothing was measured."""
+    return format(value, form) if np.isfinite(value) else "–"

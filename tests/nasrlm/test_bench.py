@@ -96,6 +96,20 @@ def test_other_settings_make_runs_stale(protocol: Protocol, tmp_path: Path, monk
     assert write_results([protocol], names, tmp_path, out).runs["method"].value_counts()["xgboost_genome"] == 4
 
 
+def test_no_time_is_shown_for_a_method_that_ran_elsewhere(protocol: Protocol, tmp_path: Path) -> None:
+    here, there, names = tmp_path / "here", tmp_path / "there", ["flops", "xgboost_genome"]
+    run_tasks(plan([protocol], names, there).tasks, there)
+    write_results([protocol], names, there, there)
+    kept = pd.read_parquet(there / "runs.parquet")
+    kept = kept[(kept["method"] == "flops") | (kept["n_labels"] == 8)]
+    kept["machine"] = np.where(kept["method"] == "flops", "usual", "elsewhere")
+    labels = {(protocol.table, m): labels_print(table_of(protocol, there), m) for m in protocol.metrics}
+    Store(here).restore(kept, [protocol], labels)
+    write_results([protocol], names, here, here)
+    page = (here / "summary.md").read_text()
+    assert "| xgboost_genome | – | – | – | " in page and "nan" not in page
+
+
 def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Path) -> None:
     here, there, names = tmp_path / "here", tmp_path / "there", ["flops", "xgboost_genome"]
     run_tasks(plan([protocol], names, there).tasks, there)
