@@ -3,9 +3,9 @@
     python -m experiments.ablations                                       # hours on one core; resumes
     python -m experiments.ablations --levers no_labels,no_ranking --sizes 16 --tables nasbench201 --seeds 3
 
-``standing`` is the benchmark's method ``rlm``. A lever changes one decision of it, or of ``scratch``,
-the same network without a checkpoint, where a checkpoint fixes the decision. All are fitted on the same draws of
-labels, by the seeds 100, 101, …, which the benchmark does not report, and judged on the same random networks.
+``standing`` is the benchmark's method ``rlm``. A lever changes one decision of it, or of ``scratch``, the same network
+without a checkpoint, where a checkpoint fixes the decision. All are fitted on the same draws of labels, by the seeds
+100, 101, …, which the benchmark does not report, and judged on the same random networks.
 ``results/ablations.csv`` has a row a fit, ``results/ablations.md`` the paired differences with their 95 % intervals.
 """
 

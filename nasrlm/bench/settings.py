@@ -30,9 +30,9 @@ SETTINGS: dict[str, Mapping[str, object]] = {
     "gat": {},
     "flan": {"training.margin": 0.05},  # tuning chose the mean readout, trials by number of labels: ``flan_sizes``
     "flan_zcp": {},
-    # A language model from scratch on tokens: experiments/recipe_trials.py went further
-    # than tuning: labels smeared over neighbouring digits, sixteen orders of lines, order counts more than digits, sums
-    # along the wires, and a decoder that reads the mean of the graph.
+    # From scratch on tokens; experiments/recipe_trials.py went further than tuning: labels smeared over neighbouring
+    # digits, sixteen orders of lines, order counts more than digits, sums along the wires, and a decoder that reads the
+    # mean of the graph.
     "rlm_tokens": {
         "model.width": 96,
         "model.encoder_layers": 3,

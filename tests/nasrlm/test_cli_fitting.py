@@ -103,6 +103,14 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     assert tuned.spreads != (1.0,)  # learned from labels set aside in turn
 
 
+def test_the_recipe_is_for_models_that_read_lines_and_know_free_targets() -> None:
+    tokens, lines = RLM.from_pretrained("nasbench201"), RLM.from_pretrained("rlm-free")
+    assert few_shot(lines, "rlm-free", ["params"], 20, (), validated=False) is not None
+    assert few_shot(tokens, "nasbench201", ["params"], 20, (), validated=False) is None
+    tokens.metrics = ("log_macs", *tokens.metrics[1:])
+    assert few_shot(tokens, "nasbench201", ["params"], 20, (), validated=False) is None
+
+
 def test_labels_calibrate_unless_there_are_too_few_or_networks_set_aside() -> None:
     start = RLM.from_pretrained("rlm-free")
     folds = [
