@@ -66,8 +66,8 @@ class Lever:
         return replace(method, start=self.start) if self.start else method
 
 
-def _scratch(title: str, settings: Mapping[str, object]) -> Lever:
-    return Lever(title, settings, SCRATCH, "rlm_scratch")
+def _scratch(title: str, settings: Mapping[str, object], base: str = SCRATCH) -> Lever:
+    return Lever(title, settings, base, "rlm_scratch")
 
 
 LEVERS = {
@@ -83,6 +83,12 @@ LEVERS = {
     "dead_kept": Lever("dead operations are read", {"reading.dead": "keep"}),
     # 4: values
     "sharp": Lever("digits not smeared over neighbouring values", {"training.smoothing": 0.02}),
+    "scratch_unranked": _scratch("digit cross-entropy alone", {"training.ranking": 0.0}),
+    "raw": _scratch(
+        "values themselves written, not their quantiles",
+        {"training.ranking": 0.0, "value_scale": "raw"},
+        "scratch_unranked",
+    ),
     "first_digits": Lever("digits weighted 4:2:1", {"training.digit_weights": (4.0, 2.0, 1.0)}),
     # 6: how it is fine-tuned
     "pool": Lever("first learns pseudo-labels of 2,048 fresh networks", {"start.pool": 2048}),
@@ -150,7 +156,8 @@ def chosen(names: str) -> list[str]:
     wanted = names.split(",")
     if unknown := set(wanted) - set(LEVERS):
         raise UsageError(f"--levers {','.join(sorted(unknown))}: choose from {', '.join(LEVERS)}")
-    return list(dict.fromkeys([STANDING, *(LEVERS[name].base for name in wanted), *wanted]))
+    bases = [LEVERS[name].base for name in wanted]
+    return list(dict.fromkeys([STANDING, *(LEVERS[base].base for base in bases), *bases, *wanted]))
 
 
 def settings_of(lever: Lever, protocol: Protocol) -> str:

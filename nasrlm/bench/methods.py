@@ -29,6 +29,8 @@ from surrogates.base import Surrogate
 from surrogates.rlm.config import ReadingConfig
 
 Settings = Mapping[str, object]
+#: Settings of a language model that are no field of a config.
+_PLAIN = ("value_scale",)
 #: Zero-cost proxies that are methods of their own; their values are columns ``zcp_<name>`` of a table.
 PROXIES = ("nwot", "synflow", "jacov", "snip", "grad_norm", "zen")
 
@@ -162,8 +164,8 @@ def configure(surrogate: Surrogate, settings: Settings, *, seed: int) -> None:
     """Change settings of a surrogate before it is fitted, and every seed in its configs.
 
     Args:
-        surrogate: Its attributes that are dataclasses hold the settings.
-        settings: ``<attribute>.<field>`` -> value.
+        surrogate: Its attributes that are dataclasses hold the settings; of a language model ``value_scale``, too.
+        settings: ``<attribute>.<field>`` or ``<attribute>`` -> value.
         seed: The seed.
 
     Raises:
@@ -171,9 +173,12 @@ def configure(surrogate: Surrogate, settings: Settings, *, seed: int) -> None:
     """
     configs = {name: value for name, value in vars(surrogate).items() if is_dataclass(value)}
     known = [f"{name}.{f.name}" for name, value in configs.items() for f in fields(value)]
+    known += [name for name in _PLAIN if name in vars(surrogate)]
     for key in settings:
         if key not in known:
             raise UnknownNameError(f"setting of {type(surrogate).__name__}", key, known)
+    for name in settings.keys() & _PLAIN:
+        setattr(surrogate, name, settings[name])
     for name, config in configs.items():
         changed: dict[str, Any] = {"seed": seed} if f"{name}.seed" in known else {}
         changed |= {key.partition(".")[2]: value for key, value in settings.items() if key.partition(".")[0] == name}

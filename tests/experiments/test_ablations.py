@@ -21,6 +21,7 @@ needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NAS
 
 def test_levers_come_with_what_they_are_compared_with() -> None:
     assert chosen("wide,sharp") == [STANDING, SCRATCH, "wide", "sharp"]
+    assert chosen("raw") == [STANDING, SCRATCH, "scratch_unranked", "raw"]
     with pytest.raises(UsageError, match=r"--levers wider: choose from standing, .*wide"):
         chosen("wide,wider")
 
@@ -34,7 +35,7 @@ def test_a_lever_changes_something(name: str) -> None:
     def decided(by: Lever, size: int) -> tuple[object, ...]:
         surrogate = by.made().create(table, ["cifar10_test"], size, 0)
         configs = [value for value in vars(surrogate).values() if is_dataclass(value)]
-        return configs, by.fits, by.made().weights(table)
+        return configs, getattr(surrogate, "value_scale", ""), by.fits, by.made().weights(table)
 
     assert any(decided(lever, size) != decided(LEVERS[lever.base], size) for size in (16, 128))
 

@@ -18,6 +18,7 @@ from nasrlm.bench.pretrained import like_of
 from nasrlm.bench.protocol import Protocol
 from search_spaces.errors import UnknownNameError
 from surrogates import registry
+from surrogates.rlm import RLM
 from surrogates.text import linearize
 
 
@@ -47,6 +48,11 @@ def test_settings_and_seeds_reach_the_configs() -> None:
     assert (surrogate.model.width, surrogate.training.epochs, surrogate.training.seed) == (32, 3, 7)
     with pytest.raises(UnknownNameError, match=r"model\.width"):
         configure(surrogate, {"model.widht": 32}, seed=7)
+    with pytest.raises(UnknownNameError, match="value_scale"):
+        configure(surrogate, {"value_scale": "raw"}, seed=7)
+    written = registry.create("rlm")
+    configure(written, {"value_scale": "raw"}, seed=7)
+    assert isinstance(written, RLM) and written.value_scale == "raw"
 
 
 @pytest.mark.parametrize("name", sorted(methods.METHODS | methods.EXTRA))
