@@ -2,7 +2,7 @@
 
     python -m experiments.kendall_tau --quick                              # five minutes, into runs/kendall_tau_quick
     python -m experiments.kendall_tau --workers 2 --time-limit 60          # an hour of the core grid; resumes
-    python -m experiments.kendall_tau --methods flan,rlm --spaces nasbench201
+    python -m experiments.kendall_tau --methods flan,rlm --spaces nasbench201 --sizes 16,128
     python -m experiments.kendall_tau --grid full --methods flops,params,xgboost_genome
     python -m experiments.kendall_tau --summary                            # only write what is there
 
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the same as --grid quick")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--spaces", default="", help="tables, comma-separated; all of the grid by default")
+    parser.add_argument("--sizes", default="", help="numbers of labels, comma-separated; all of the grid by default")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no run after so long")
     parser.add_argument("--summary", action="store_true", help="run nothing")
@@ -50,6 +51,10 @@ def main() -> None:
     chosen = [protocol for protocol in every if wanted is None or protocol.table in wanted]
     if not chosen:
         parser.error(f"--spaces {options.spaces}: choose from {', '.join(protocol.table for protocol in every)}")
+    budgets = {size for protocol in chosen for size in protocol.sizes}
+    sizes = {int(size) for size in options.sizes.split(",")} if options.sizes else budgets
+    if not sizes <= budgets:
+        parser.error(f"--sizes {options.sizes}: choose from {', '.join(map(str, sorted(budgets)))}")
     folder, methods = RUNS / name, options.methods.split(",")
     out = folder if grid == "quick" else RESULTS
     if (known := out / f"{name}.parquet").is_file():
@@ -58,7 +63,7 @@ def main() -> None:
     if not options.summary:
         todo = plan(chosen, methods, folder)
         left = run_tasks(
-            todo.tasks,
+            [task for task in todo.tasks if task.size in sizes],
             folder,
             workers=options.workers,
             minutes=options.time_limit,

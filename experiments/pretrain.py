@@ -7,8 +7,9 @@
 Networks are generated while training, by ``--workers`` processes, and kept under ``runs/pretrain/graphs``: a further
 training, of another size or with more ``--passes``, reads them. ``--minutes`` pauses: what is learned so far is written
 to ``--out`` all the same, and the same command goes on. Networks of the benchmark's test sets may be among the graphs;
-of their labels nothing is known here. Writes the checkpoint with its model card, and for a finished run of a shipped
-size ``results/pretrain.csv``: loss and rank correlation on held-out networks, per space and target.
+of their labels nothing is known here. Writes the checkpoint with its model card, and for a finished run of the shipped
+size ``results/pretrain.csv``, of another ``pretrain_<size>.csv``: rank correlation on held-out networks, per space and
+target.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ def main() -> None:
     print(scores.groupby("target")[["spearman_rho", "kendall_tau"]].mean().round(4).to_string())
     print(course, f"-> {out}")
     if course.finished and options.out is None:
-        write_csv(RESULTS / "pretrain.csv", scores, command=command_of("experiments.pretrain"), seed=options.seed)
+        name = "pretrain" if options.size == "small" else f"pretrain_{options.size}"
+        write_csv(RESULTS / f"{name}.csv", scores, command=command_of("experiments.pretrain"), seed=options.seed)
 
 
 def _options() -> argparse.Namespace:

@@ -202,6 +202,21 @@ def test_quick_runs_to_the_end(elsewhere: Path, monkeypatch: pytest.MonkeyPatch)
     assert "Ceiling" in page and "- commit:" in page and "no values of zcp_synflow" in page
 
 
+@needs_tables
+def test_some_budgets_alone_can_be_run(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["kendall_tau", "--quick", "--workers", "1", "--methods", "flops", "--spaces", "nasbench_macro"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--sizes", "64"])
+    kendall_tau.main()
+    runs = pd.read_parquet(elsewhere / "runs" / "kendall_tau_quick" / "kendall_tau_quick.parquet")
+    assert runs["n_labels"].tolist() == [64]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--sizes", "16,65"])
+    with pytest.raises(SystemExit):
+        kendall_tau.main()
+    assert "choose from 16, 64" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @needs_tables
 def test_computed_proxies_are_taken_when_complete(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
