@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nasrlm.few_shot import FewShotRLM
     from nasrlm.labels.names import Metric, metric
     from nasrlm.labels.tables import LabelTable, load_table
     from nasrlm.report import write_report
@@ -35,6 +36,7 @@ __all__ = [
     "Architecture",
     "CheckpointError",
     "DataNotFoundError",
+    "FewShotRLM",
     "InvalidArchitectureError",
     "InvalidGraphError",
     "LabelTable",
@@ -61,6 +63,7 @@ __all__ = [
 _HOMES = {
     "RLM": "surrogates.rlm",
     "Architecture": "search_spaces.base",
+    "FewShotRLM": "nasrlm.few_shot",
     "LabelTable": "nasrlm.labels.tables",
     "Metric": "nasrlm.labels.names",
     "Prediction": "surrogates.base",

@@ -15,6 +15,7 @@ SURFACE = {
     "Architecture",
     "CheckpointError",
     "DataNotFoundError",
+    "FewShotRLM",
     "InvalidArchitectureError",
     "InvalidGraphError",
     "LabelTable",

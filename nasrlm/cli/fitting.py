@@ -77,20 +77,16 @@ def few_shot(
     Returns:
         None for a checkpoint of another kind.
     """
-    from nasrlm.bench.methods import METHODS
     from nasrlm.bench.methods import configure as set_up
-    from nasrlm.bench.pretrained import FOLDS, like_of, recipe
-    from surrogates.free_targets import TARGETS
-    from surrogates.rlm import RLM
+    from nasrlm.bench.pretrained import FOLDS
+    from nasrlm.few_shot import few_shot_settings, is_start
     from surrogates.rlm.calibration import LEAST_LABELS
-    from surrogates.rlm.config import LINES
     from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 
-    if not isinstance(trained, RLM) or trained.model.encoder != LINES or not set(trained.metrics) & set(TARGETS):
+    if not is_start(trained):
         return None
     surrogate = FineTunedRLM(StartConfig(checkpoint))
-    chosen = {**recipe(size), "training.threads": 0}
-    chosen |= {**METHODS["rlm"].blind(metrics), "start.like": like_of(metrics, trained.metrics)}
+    chosen = few_shot_settings(trained.metrics, metrics, size)
     if freeze:
         chosen["start.freeze"] = tuple(freeze)
     if not validated and size >= LEAST_LABELS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from search_spaces.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from nasrlm.search import SearchConfig
     from surrogates.base import Surrogate
 
 #: The shipped checkpoint that verbs use when none is named.
@@ -29,3 +30,35 @@ def surrogate_of(name: str) -> Surrogate:
         return registry.create(name)
     choices = (*registry.checkpoints(), *registry.names())
     raise UnknownNameError("surrogate (checkpoint folder, shipped checkpoint, or kind)", name, choices)
+
+
+def surrogate_for(config: SearchConfig, name: str = "") -> Surrogate:
+    """What a search asks: the surrogate called ``name``, or the best that is shipped for it.
+
+    A pretrained language model that does not predict the objectives is fitted to the labels that the search buys. When
+    none is named and there are labels to buy, that is also what searches everywhere but in the space of
+    ``DEFAULT_CHECKPOINT``; where labels come from a table, it begins with a checkpoint that saw none of that space.
+
+    Args:
+        config: The search.
+        name: As for ``surrogate_of``; empty for none.
+
+    Raises:
+        UnknownNameError: As ``surrogate_of``.
+        CheckpointError: As ``surrogate_of``.
+    """
+    from nasrlm.bench.pretrained import START, judged_from
+    from nasrlm.few_shot import FewShotRLM, is_start
+    from surrogates import registry
+
+    if not name:
+        trained = registry.load(DEFAULT_CHECKPOINT)
+        at_home = config.space == DEFAULT_CHECKPOINT and set(config.objectives) <= set(trained.metrics)
+        if at_home or not config.budget:
+            return trained
+        start = judged_from(START, config.space, registry.checkpoints()) if config.labels == "table" else START
+        return FewShotRLM(start, seed=config.seed)
+    chosen = surrogate_of(name)
+    if config.budget and is_start(chosen) and not set(config.objectives) <= set(chosen.metrics):
+        return FewShotRLM(name, seed=config.seed)
+    return chosen

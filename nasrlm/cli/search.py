@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasrlm.cli.models import DEFAULT_CHECKPOINT, surrogate_of
+from nasrlm.cli.models import surrogate_for
 from nasrlm.cli.output import AsJson, print_json, print_rows, split
 
 if TYPE_CHECKING:
@@ -21,8 +21,11 @@ def search(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
     surrogate: Annotated[
         str,
-        typer.Option(help="Checkpoint (folder or shipped name), or a kind to fit from nothing, e.g. xgboost."),
-    ] = DEFAULT_CHECKPOINT,
+        typer.Option(
+            help="Checkpoint (folder or shipped name), or a kind to fit from nothing, e.g. xgboost; by default "
+            "nasbench201 in its space and without a budget, otherwise rlm-small, fitted to the labels bought."
+        ),
+    ] = "",
     budget: Annotated[int, typer.Option(help="True labels that may be bought; 0 trusts the surrogate.")] = 0,
     labels: Annotated[
         str,
@@ -55,7 +58,7 @@ def search(
         labels=labels,  # type: ignore[arg-type]  # the config names the choices
     )
     table = table_of(space) if labels == "none" else None
-    result = run_search(config, surrogate_of(surrogate), out, table=table, resume=resume, progress=not as_json)
+    result = run_search(config, surrogate_for(config, surrogate), out, table=table, resume=resume, progress=not as_json)
     page = write_report(out)
     if as_json:
         fraction = result.hypervolume_fraction

@@ -78,7 +78,7 @@ def open_ledger(out: Path, config: SearchConfig, surrogate: Surrogate, *, resume
 
 
 def _claim(ledger: Ledger, out: Path, config: SearchConfig, surrogate: Surrogate) -> None:
-    identity = {"class": type(surrogate).__name__, "metrics": list(surrogate.metrics)}
+    identity = described(surrogate)
     stored = ledger.get("start")
     if stored is None:  # new, or it died before its first write
         ledger.set("start", {"config": config.record(), "surrogate": identity})
@@ -88,6 +88,13 @@ def _claim(ledger: Ledger, out: Path, config: SearchConfig, surrogate: Surrogate
         differences.append(f"surrogate: {identity} here, {stored['surrogate']} there")
     if differences:
         raise UsageError(f"cannot resume {out} with other settings: {'; '.join(differences)}; choose another folder")
+
+
+def described(surrogate: Surrogate) -> dict[str, Any]:
+    """What a surrogate is, for the record: its class, its metrics and, if it goes on from one, its checkpoint."""
+    start = getattr(surrogate, "start", None)
+    goes_on = {} if start is None else {"start": str(start.checkpoint)}
+    return {"class": type(surrogate).__name__, "metrics": list(surrogate.metrics), **goes_on}
 
 
 def write_result(result: SearchResult) -> None:

@@ -12,7 +12,7 @@ from nasrlm.labels.measured import MeasuredLabels
 from nasrlm.labels.tables import LabelTable
 from nasrlm.pareto import HypervolumeFraction, costs_of
 from nasrlm.search.config import SearchConfig
-from nasrlm.search.folder import versions
+from nasrlm.search.folder import described, versions
 from nasrlm.search.ledger import Label, Ledger
 from nasrlm.search.predictor import Predictor
 from search_spaces.base import Architecture, SearchSpace
@@ -63,7 +63,7 @@ def record_of(
     record: dict[str, Any] = {
         "config": config.record(),
         "seed": config.seed,
-        "surrogate": {"class": type(surrogate).__name__, "metrics": list(surrogate.metrics)},
+        "surrogate": described(surrogate),
         "versions": versions(),
         "timings": {stage: round(seconds, 3) for stage, seconds in ledger.seconds().items()},
         "counts": {"predictions": ledger.count_predictions(), "labels": len(evaluations), "front": len(front)},
