@@ -102,6 +102,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "standing": {},
         "unanchored": {"training.anchor": 0.0},
         "unshrunk": {"start.shrink": 1.0},
+        "by_name": {"start.blend": 0.0},
     },
 }
 

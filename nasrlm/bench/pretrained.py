@@ -34,9 +34,9 @@ STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
 #: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen
 #: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
-#: Labels that a checkpoint is worth where there are fewer than ``FEW``, and what its matrices are multiplied by where
-#: there are more.
-FEW, WORTH, SHRUNK = 64, 16, 0.5
+#: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
+#: (``StartConfig.blend``); and what the checkpoint's matrices are multiplied by where there are more.
+FEW, WORTH, BLEND, SHRUNK = 64, 16, 20.0, 0.5
 
 
 def saw_labels_of(checkpoint: str, space: str) -> bool:
@@ -78,12 +78,13 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str:
 def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
-    A handful of labels leaves the weights half-way to the checkpoint's; more of them teach a checkpoint best that was
-    shrunk before.
+    A handful of labels chooses what of the checkpoint to start from, and leaves the weights half-way to the
+    checkpoint's; more of them teach a checkpoint best that was shrunk before.
     """
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
-    held: dict[str, object] = {"training.anchor": WORTH} if size < FEW else {"start.shrink": SHRUNK}
+    few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND}
+    held = few if size < FEW else {"start.shrink": SHRUNK}
     return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
+from surrogates.gaussian_process import normal_scores
 from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
@@ -26,6 +28,8 @@ from surrogates.rlm.scales import fit_scales
 
 #: ``StartConfig.like``: choose by the labels.
 BEST = "best"
+#: By how much more of Kendall's tau ``StartConfig.like`` counts where the labels have a say.
+FAVOUR = 0.2
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class StartConfig:
         freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
         like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones; ``best`` for the
             one whose predictions order the labels best. What goes with accuracy is nearer to it than nothing.
+        blend: How much the labels say about that: half of the start is ``like``, half the mean of all embeddings, each
+            weighted by the exponential of ``blend`` times the Kendall tau between its predictions and the labels,
+            ``FAVOUR`` more for ``like``. A mean of embeddings predicts about the mean of what they predict. 0 takes
+            ``like`` alone; with ``best`` there is no other half.
     """
 
     checkpoint: str
@@ -55,6 +63,7 @@ class StartConfig:
     shrink: float = 1.0
     freeze: tuple[str, ...] = ()
     like: str = BEST
+    blend: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pool < 0 or self.pool_epochs < 1:
@@ -64,6 +73,8 @@ class StartConfig:
             raise UsageError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if not 0 < self.shrink <= 1:
             raise UsageError(f"shrink is {self.shrink}; it must lie in (0, 1]")
+        if self.blend < 0 or (self.blend and not self.like):
+            raise UsageError(f"blend is {self.blend} and like {self.like!r}; blend is at least 0, and 0 without like")
 
 
 class FineTunedRLM(RLM):
@@ -114,7 +125,7 @@ class FineTunedRLM(RLM):
         try:
             found = RLM.from_pretrained(self.start.checkpoint)
             found.decoding, found.reading = self.decoding, self.reading
-            needed = self.start.pool or self.start.like == BEST
+            needed = self.start.pool or self.start.blend or self.start.like == BEST
             read = found.predict(graphs).mean if needed else np.zeros((len(graphs), 0))
             guessed = self._guess(found, graphs, read, labels)
             self._adopt(found, read, labels)
@@ -137,12 +148,12 @@ class FineTunedRLM(RLM):
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with a row for every new metric of ``labels``."""
         new = [column for column in labels.columns if str(column) not in found.metrics]
-        likes = self._likes(found.metrics, read, labels[new])
+        shares = self._shares(found.metrics, read, labels[new])
         add_metrics(found.network, len(new), seed=self.training.seed)
         with torch.no_grad():
             rows = found.network.metric_embedding.weight
-            for row, like in enumerate(likes, start=len(found.metrics)):
-                rows[row] = rows[found.metrics.index(like)]
+            if shares is not None:
+                rows[len(shares.T) :] = torch.from_numpy(shares).to(rows) @ rows[: len(shares.T)]
         scales = fit_scales(labels[new], self.value_scale, digits=found.digits) if new else {}
         self.model = replace(found.model, dropout=self.start.dropout)
         self.digits, self.vocabulary = found.digits, found.vocabulary
@@ -164,8 +175,8 @@ class FineTunedRLM(RLM):
         fresh = fresh_networks(graphs, self.start.pool, seed=self.training.seed)
         if not len(fresh):
             return None
-        seen, likes = found.predict(fresh).mean, self._likes(found.metrics, read, labels)
-        prior = seen[:, [found.metrics.index(like) for like in likes]] if likes else None
+        seen, shares = found.predict(fresh).mean, self._shares(found.metrics, read, labels)
+        prior = None if shares is None else normal_scores(seen) @ shares.T
         guessed = pseudo_labels(read, labels, seen, prior).dropna(axis=1, how="all")
         return None if guessed.empty else (fresh, guessed)
 
@@ -189,16 +200,20 @@ class FineTunedRLM(RLM):
             self.training = wanted
             _set_dropout(self.network, self.start.dropout)
 
-    def _likes(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> list[str]:
-        """For every column of ``labels`` the metric of the checkpoint to start from; empty if none is wanted."""
-        like = self.start.like
-        if not like or labels.empty:
-            return []
-        if like == BEST:
-            return [nearest(read, values, known) for values in labels.to_numpy(dtype=float).T]
-        if like not in known:
+    def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
+        """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""
+        like, blend = self.start.like, self.start.blend
+        if not like:
+            return None
+        if like != BEST and like not in known:
             raise UnknownNameError(f"metric of {self.start.checkpoint}", like, [BEST, *known])
-        return [like] * labels.shape[1]
+        favoured = np.array([name == like for name in known], dtype=float)
+        if like != BEST and not blend:
+            return np.tile(favoured, (labels.shape[1], 1))
+        taus = [agreement(read, values) + FAVOUR * favoured for values in labels.to_numpy(dtype=float).T]
+        found = [softmax(blend * tau) if blend else np.eye(len(known))[np.argmax(tau)] for tau in taus]
+        shares = np.reshape(found, (labels.shape[1], len(known)))
+        return shares if like == BEST else (shares + favoured) / 2
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:
@@ -210,11 +225,16 @@ class FineTunedRLM(RLM):
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
 
 
-def nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
-    """The metric whose predictions ``read`` ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
+def agreement(read: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Kendall's tau of ``values`` ``(n,)``, NaN where unknown, each column of ``read`` ``(n, m)``; -1 if constant."""
     known = np.isfinite(values)
     taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in read.T]
-    return metrics[int(np.argmax(np.nan_to_num(taus, nan=-1.0)))]
+    return np.nan_to_num(np.array(taus), nan=-1.0)
+
+
+def nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
+    """The metric whose predictions ``read`` ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
+    return metrics[int(np.argmax(agreement(read, values)))]
 
 
 def _set_dropout(network: RLMNetwork, rate: float) -> None:

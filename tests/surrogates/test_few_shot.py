@@ -20,7 +20,7 @@ from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
-from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
 from surrogates.text import linearize
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
@@ -71,6 +71,32 @@ def test_a_new_metric_starts_from_what_orders_its_labels_best(start: Path) -> No
     for metric, like in {"a": "live_log_macs", "b": "log_params"}.items():
         before = known.predict_encoded(encoded, [like])[like].mean()
         assert np.abs(rlm.predict_encoded(encoded, [metric])[metric].mean() - before).max() < 1e-4
+
+
+def test_a_start_is_blended_of_the_name_and_of_what_orders_the_labels(start: Path) -> None:
+    """The embedding after a fit that changes nothing, as a mix of those of the checkpoint."""
+    few, still = networks(24, 1), replace(QUICK, epochs=1, learning_rate=1e-9)
+    known = RLM.from_pretrained(start)
+    predicted = known.predict(few).frame()
+    labels = pd.DataFrame({"macs": predicted["live_log_macs"], "neither": np.random.default_rng(0).normal(size=24)})
+    rows = known.network.metric_embedding.weight.detach().numpy()
+
+    def shares(like: str, blend: float) -> np.ndarray:
+        rlm = FineTunedRLM(StartConfig(str(start), like=like, blend=blend), still).fit(few, labels)
+        found = rlm.network.metric_embedding.weight.detach().numpy()
+        return np.linalg.lstsq(rows.T, found.T, rcond=None)[0].T  # (labels, metrics): parameters, MACs
+
+    by_name, by_labels, both = shares("log_params", 0.0), shares("best", 20.0), shares("log_params", 20.0)
+    np.testing.assert_allclose(by_name, [[1, 0], [1, 0]], atol=1e-3)
+    np.testing.assert_allclose(by_labels.sum(axis=1), 1, atol=1e-3)
+    assert by_labels[0, 1] > max(0.6, by_labels[1, 1]) and (by_labels > 0.05).all()
+    ahead = 1 - scipy.stats.kendalltau(predicted["log_params"], predicted["live_log_macs"]).statistic - FAVOUR
+    macs = 1 / (1 + np.exp(-20 * ahead))  # what the labels say of MACs: half of the start; the other half is the name
+    np.testing.assert_allclose(both[0], [1 - macs / 2, macs / 2], atol=1e-3)
+    with pytest.raises(UsageError, match="blend is -1"):
+        StartConfig(str(start), blend=-1)
+    with pytest.raises(UsageError, match="like ''"):
+        StartConfig(str(start), like="", blend=1)
 
 
 def test_every_part_of_the_labels_is_predicted_by_a_fit_from_the_checkpoint(start: Path) -> None:
