@@ -7,9 +7,8 @@ that a search which buys labels round by round can refit it each time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import pandas as pd
 
@@ -21,7 +20,6 @@ from surrogates.free_targets import TARGETS
 from surrogates.rlm import RLM
 from surrogates.rlm.config import LINES, TrainingConfig
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
-from surrogates.rlm.labelled import Graphs
 
 
 class FewShotRLM(FineTunedRLM):
@@ -44,28 +42,11 @@ class FewShotRLM(FineTunedRLM):
             raise UsageError(f"{checkpoint} reads no lines or knows no free targets; begin with {START}, say")
         self._before, self._seed = found.metrics, seed
 
-    def fit(
-        self,
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        *,
-        validation: tuple[Graphs, pd.DataFrame] | None = None,
-        metric_weights: Mapping[str, float] | None = None,
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-    ) -> Self:
-        """See ``FineTunedRLM.fit``; nothing of an earlier fit is left, its settings neither."""
+    def _settle(self, labels: pd.DataFrame) -> None:
+        """The recipe for so many labels; of the settings of an earlier fit nothing is left."""
         self.start, self.training = StartConfig(self.start.checkpoint), TrainingConfig()
         metrics = [str(column) for column in labels.columns]
         configure(self, few_shot_settings(self._before, metrics, len(labels)), seed=self._seed)
-        return super().fit(
-            graphs,
-            labels,
-            validation=validation,
-            metric_weights=metric_weights,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
 
 
 def is_start(surrogate: Surrogate) -> bool:

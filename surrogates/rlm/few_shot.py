@@ -120,6 +120,7 @@ class FineTunedRLM(RLM):
             UsageError: As ``RLM.finetune``.
         """
         checked_columns(graphs, labels, validation, metric_weights)
+        self._settle(labels)
         spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
         calibration, self.calibration = self.calibration, CalibrationConfig()  # done: ``finetune`` has none of its own
         try:
@@ -144,6 +145,9 @@ class FineTunedRLM(RLM):
         finally:
             self.calibration = calibration
         return self.keep([str(column) for column in labels.columns])._spread(spreads)
+
+    def _settle(self, labels: pd.DataFrame) -> None:
+        """Choose settings for ``labels`` before all else; here they are those that were given."""
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with a row for every new metric of ``labels``."""
