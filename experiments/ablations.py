@@ -96,7 +96,7 @@ LEVERS = {
     "no_average": Lever("no average of the weights over the steps", {"training.ema": 0.0}),
     "unanchored": Lever("weights not drawn back to the checkpoint's", {"training.anchor": 0.0}),
     "by_name": Lever("starts from the metric that the name says alone", {"start.blend": 0.0}),
-    "unshrunk": Lever("the checkpoint's matrices not halved", {"start.shrink": 1.0}),
+    "unshrunk": Lever("the checkpoint's matrices not shrunk", {"start.shrink": 1.0}),
     "frozen": Lever("the encoder stays as it is", {"start.freeze": ("encoder",)}),
     "slow": Lever("half the learning rate", {"training.learning_rate": 5e-4}),
     "fast": Lever("twice the learning rate", {"training.learning_rate": 2e-3}),

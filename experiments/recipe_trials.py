@@ -102,6 +102,8 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "standing": {},
         "unanchored": {"training.anchor": 0.0},
         "unshrunk": {"start.shrink": 1.0},
+        "halved": {"start.shrink": 0.5},
+        "unanchored_halved": {"training.anchor": 0.0, "start.shrink": 0.5},
         "by_name": {"start.blend": 0.0},
     },
 }

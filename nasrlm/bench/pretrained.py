@@ -35,8 +35,10 @@ STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
 #: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
 #: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
-#: (``StartConfig.blend``); and what the checkpoint's matrices are multiplied by where there are more.
-FEW, WORTH, BLEND, SHRUNK = 64, 16, 20.0, 0.5
+#: (``StartConfig.blend``).
+FEW, WORTH, BLEND = 64, 16, 20.0
+#: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
+FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
 
 def saw_labels_of(checkpoint: str, space: str) -> bool:
@@ -78,12 +80,12 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str:
 def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
-    A handful of labels chooses what of the checkpoint to start from, and leaves the weights half-way to the
-    checkpoint's; more of them teach a checkpoint best that was shrunk before.
+    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from, and
+    leaves the weights half-way to where they began.
     """
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
-    few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND}
+    few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
     held = few if size < FEW else {"start.shrink": SHRUNK}
     return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
 

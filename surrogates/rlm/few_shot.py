@@ -52,7 +52,8 @@ class StartConfig:
         blend: How much the labels say about that: half of the start is ``like``, half the mean of all embeddings, each
             weighted by the exponential of ``blend`` times the Kendall tau between its predictions and the labels,
             ``FAVOUR`` more for ``like``. A mean of embeddings predicts about the mean of what they predict. 0 takes
-            ``like`` alone; with ``best`` there is no other half.
+            ``like`` alone; with ``best`` there is no other half. A metric that the checkpoint knows by name starts so,
+            too, from itself in place of ``like``: under one name, another space may ask for something else.
     """
 
     checkpoint: str
@@ -150,15 +151,12 @@ class FineTunedRLM(RLM):
         """Choose settings for ``labels`` before all else; here they are those that were given."""
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
-        """Take over all of ``found`` but how it was trained, with a row for every new metric of ``labels``."""
-        new = [column for column in labels.columns if str(column) not in found.metrics]
-        shares = self._shares(found.metrics, read, labels[new])
+        """Take over all of ``found`` but how it was trained, with the start of every metric of ``labels``."""
+        names = [str(column) for column in labels.columns]
+        new = [name for name in names if name not in found.metrics]
+        shares = self._shares(found.metrics, read, labels)
         add_metrics(found.network, len(new), seed=self.training.seed)
-        with torch.no_grad():
-            rows = found.network.metric_embedding.weight
-            if shares is not None:
-                rows[len(shares.T) :] = torch.from_numpy(shares).to(rows) @ rows[: len(shares.T)]
-        scales = fit_scales(labels[new], self.value_scale, digits=found.digits) if new else {}
+        scales = fit_scales(labels.rename(columns=str)[new], self.value_scale, digits=found.digits) if new else {}
         self.model = replace(found.model, dropout=self.start.dropout)
         self.digits, self.vocabulary = found.digits, found.vocabulary
         self.metrics = (*found.metrics, *scales)
@@ -166,6 +164,11 @@ class FineTunedRLM(RLM):
         self.temperatures = (*found.temperatures, *[1.0] * len(new))
         self.spreads = (*found.spreads, *[1.0] * len(new))
         self._reader, self._network, self._known = found.reader, found.network, found._known
+        if shares is not None:
+            rows = found.network.metric_embedding.weight
+            with torch.no_grad():
+                starts = torch.from_numpy(shares).to(rows) @ rows[: shares.shape[1]]
+                rows[[self.metrics.index(name) for name in names]] = starts
         _set_dropout(found.network, self.start.dropout)
 
     def _guess(
@@ -211,13 +214,17 @@ class FineTunedRLM(RLM):
             return None
         if like != BEST and like not in known:
             raise UnknownNameError(f"metric of {self.start.checkpoint}", like, [BEST, *known])
-        favoured = np.array([name == like for name in known], dtype=float)
-        if like != BEST and not blend:
-            return np.tile(favoured, (labels.shape[1], 1))
-        taus = [agreement(read, values) + FAVOUR * favoured for values in labels.to_numpy(dtype=float).T]
-        found = [softmax(blend * tau) if blend else np.eye(len(known))[np.argmax(tau)] for tau in taus]
-        shares = np.reshape(found, (labels.shape[1], len(known)))
-        return shares if like == BEST else (shares + favoured) / 2
+        found = []
+        for name, values in labels.items():
+            named = str(name) if str(name) in known else like
+            favoured = np.array([metric == named for metric in known], dtype=float)
+            if named != BEST and not blend:
+                found.append(favoured)
+                continue
+            taus = agreement(read, values.to_numpy(dtype=float)) + FAVOUR * favoured
+            shares = softmax(blend * taus) if blend else np.eye(len(known))[np.argmax(taus)]
+            found.append(shares if named == BEST else (shares + favoured) / 2)
+        return np.reshape(found, (labels.shape[1], len(known)))
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:

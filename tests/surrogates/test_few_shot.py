@@ -93,6 +93,10 @@ def test_a_start_is_blended_of_the_name_and_of_what_orders_the_labels(start: Pat
     ahead = 1 - scipy.stats.kendalltau(predicted["log_params"], predicted["live_log_macs"]).statistic - FAVOUR
     macs = 1 / (1 + np.exp(-20 * ahead))  # what the labels say of MACs: half of the start; the other half is the name
     np.testing.assert_allclose(both[0], [1 - macs / 2, macs / 2], atol=1e-3)
+    labels = labels.rename(columns={"macs": "log_params", "neither": "live_log_macs"})  # names that it knows count first
+    by_name, both = shares("live_log_macs", 0.0), shares("live_log_macs", 20.0)
+    np.testing.assert_allclose(by_name, [[1, 0], [0, 1]], atol=1e-3)
+    np.testing.assert_allclose(both[0], [1 - macs / 2, macs / 2], atol=1e-3)
     with pytest.raises(UsageError, match="blend is -1"):
         StartConfig(str(start), blend=-1)
     with pytest.raises(UsageError, match="like ''"):
