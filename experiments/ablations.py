@@ -12,11 +12,9 @@ without a checkpoint, where a checkpoint fixes the decision. All are fitted on t
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from experiments.recipe_trials import FIRST_SEED, FOLDER, Trial, changed
-from experiments.record import RESULTS, as_markdown, command_of, provenance, read_rows, write_csv
+from experiments.record import RESULTS, as_markdown, command_of, print_of, provenance, read_rows, write_csv
 from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pretrained import FREE
@@ -136,16 +134,19 @@ def main() -> None:
             for table in options.tables.split(","):
                 protocol = Protocol(table, (METRIC,), (size,), options.seeds, TEST)
                 for name in levers:
-                    if not LEVERS[name].made().applies(table_of(protocol, FOLDER)):
+                    lever, base = LEVERS[name], LEVERS[LEVERS[name].base]
+                    if not lever.made().applies(table_of(protocol, FOLDER)):
                         continue
-                    keys = (name, settings_of(LEVERS[name], protocol), table, size, seed)
+                    if lever is not base and decided(lever, protocol) == decided(base, protocol):
+                        continue  # it decides nothing with so many labels
+                    keys = (name, settings_of(lever, protocol), table, size, seed)
                     if keys in known or (options.time_limit and time.monotonic() > deadline):
                         continue
-                    row = {**dict(zip(KEYS, keys, strict=True)), **run(LEVERS[name], protocol, seed)}
+                    row = {**dict(zip(KEYS, keys, strict=True)), **run(lever, protocol, seed)}
                     done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
                     write_csv(options.out, done, command=command_of("experiments.ablations"), seed=FIRST_SEED)
                     print(row, flush=True)
-    page(done, options.out.with_suffix(".md"))
+    page(current(done), options.out.with_suffix(".md"))
 
 
 def chosen(names: str) -> list[str]:
@@ -164,8 +165,15 @@ def chosen(names: str) -> list[str]:
 def settings_of(lever: Lever, protocol: Protocol) -> str:
     """A hash of all that a fit depends on: rows of other settings are other runs."""
     identity = lever.made().identity(table_of(protocol, FOLDER), protocol.metrics, protocol.sizes[0])
-    content = json.dumps([identity, lever.fits], sort_keys=True, default=list)
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
+    return print_of([identity, lever.fits])
+
+
+def decided(lever: Lever, protocol: Protocol) -> tuple[object, ...]:
+    """All that the levers decide of a fit, with what is left to defaults."""
+    table, method = table_of(protocol, FOLDER), lever.made()
+    surrogate = method.create(table, protocol.metrics, protocol.sizes[0], 0)
+    configs = [value for value in vars(surrogate).values() if is_dataclass(value)]
+    return configs, getattr(surrogate, "value_scale", ""), lever.fits, method.weights(table)
 
 
 def run(lever: Lever, protocol: Protocol, seed: int) -> dict[str, float]:
@@ -176,13 +184,19 @@ def run(lever: Lever, protocol: Protocol, seed: int) -> dict[str, float]:
     return {"kendall_tau": round(float(np.nan_to_num(tau)), 4), "cpu_seconds": round(seconds, 1)}
 
 
-def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per lever, table and number of labels the mean tau, the paired difference to its base, and the ratio of seconds.
+def current(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of ``rows`` that are by the settings of today: an earlier recipe is no measure of a later one's levers."""
+    kept = []
+    for _, part in rows.groupby(["lever", "table", "n_labels"], sort=False):
+        name, table, size = part[["lever", "table", "n_labels"]].to_numpy().tolist()[0]
+        if name in LEVERS:
+            protocol = Protocol(table, (METRIC,), (size,), 1, TEST)
+            kept.append(part[part["settings"] == settings_of(LEVERS[name], protocol)])
+    return pd.concat(kept).sort_index() if kept else rows.iloc[:0]
 
-    Of each lever only the settings that were run last count.
-    """
-    latest = rows.groupby(["lever", "table", "n_labels"])["settings"].transform("last")
-    rows = rows[rows["settings"] == latest]
+
+def differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per lever, table and number of labels the mean tau, the paired difference to its base, the ratio of seconds."""
     found = []
     for (table, size), part in rows.groupby(["table", "n_labels"], sort=False):
         each = {name: own.set_index("seed") for name, own in part.groupby("lever")}

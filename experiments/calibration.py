@@ -12,8 +12,6 @@ table, metric, number of labels and seed: the share of test networks inside the 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +21,7 @@ import pandas as pd
 
 from experiments.grids import core
 from experiments.kendall_tau import RUNS
-from experiments.record import RESULTS, command_of, read_rows, write_csv
+from experiments.record import RESULTS, command_of, print_of, read_rows, write_csv
 from nasrlm.bench.inputs import graphs, networks, table_of
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, draw
@@ -89,22 +87,21 @@ def planned(tables: str, sizes: str, seeds: int) -> list[tuple[Protocol, str, in
 
 def settings_of(protocol: Protocol, metric: str, name: str, size: int) -> str:
     """A hash of all that a fit depends on: rows of other settings are other runs."""
-    identity = find(name).identity(table_of(protocol, FOLDER), [metric], size)
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return print_of(find(name).identity(table_of(protocol, FOLDER), [metric], size))
 
 
 def run(protocol: Protocol, metric: str, name: str, folds: int, size: int, seed: int) -> dict[str, object]:
     """Fit once with and judge with and without calibration.
 
     Raises:
-        UsageError: The method is no language model.
+        UsageError: The method is no language model, or one that is given proxies.
     """
     method, table = find(name), table_of(protocol, FOLDER)
     rows = draw(table, protocol, metric, size, seed)
     labels = table.frame[[metric]].iloc[rows.train].reset_index(drop=True)
     surrogate = method.create(table, [metric], size, seed)
-    if not isinstance(surrogate, RLM):
-        raise UsageError(f"--method {name}: only language models learn how wide their intervals must be")
+    if not isinstance(surrogate, RLM) or method.prefix:
+        raise UsageError(f"--method {name}: only language models that read nothing but networks are judged here")
     surrogate.calibration = replace(surrogate.calibration, folds=folds)
     begin = time.process_time()
     surrogate.fit(networks(table, rows.train), labels)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.record import RESULTS, command_of, read_rows, write_csv
+from experiments.record import RESULTS, command_of, print_of, read_rows, write_csv
 from nasrlm.bench.inputs import networks
 from nasrlm.bench.methods import configure, content_of
 from nasrlm.bench.pretrained import FREE, finetuning_sizes, recipe
@@ -53,9 +53,11 @@ STEPS = 1200
 #: What differs from the benchmark's recipe where the other devices are learned: so many labels of 26 columns order
 #: networks by themselves, and a few columns a step cost a fraction of all.
 OTHERS = {"start.like": "best", "training.ranking": 0.0, "training.metrics_at_once": 6}
+#: Settings for the labels of the new device.
+ADAPTING = {**recipe(LABELS), "start.like": "best"}
 #: Columns that order networks by themselves, where a table has them.
 SIZES = ("macs", "params")
-KEYS = ["table", "column", "start", "steps", "seed", "draw", "method"]
+KEYS = ["table", "column", "settings", "steps", "seed", "draw", "method"]
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CSV)
     options = parser.parse_args()
     pin_threads()
-    done = read_rows(options.out, KEYS, texts=["start"])
+    done = read_rows(options.out, KEYS, texts=["settings"])
     deadline = time.monotonic() + 60 * options.time_limit
     for name in options.tables.split(","):
         table = load_table(name)
@@ -78,22 +80,24 @@ def main() -> None:
             if options.time_limit and time.monotonic() > deadline:
                 break
             columns = [f"{column}{SUFFIX}" for column in TABLES[name] if family(column) == device]
-            run = {"table": name, "start": start_print(), "steps": options.steps, "seed": options.seed}
+            settings = settings_of(options.steps)
+            run = {"table": name, "settings": settings, "steps": options.steps, "seed": options.seed}
             same = (done[list(run)] == pd.Series(run)).all(axis=1)
             here = done[same & done["column"].isin(columns)]
             draws = [draw for draw in range(options.draws) if draw not in set(here["draw"])]
             if not draws:
                 continue
-            rows = judged(table, device, columns, draws, options.steps, options.seed).assign(**run)
+            folder = MODELS / f"{name}-without-{device}-{settings}-{options.seed}"
+            rows = judged(table, device, columns, draws, options.steps, options.seed, folder).assign(**run)
             done = pd.concat([done, rows], ignore_index=True)
             write_csv(options.out, done, command=command_of("experiments.device_latency"), seed=options.seed)
             print(rows.groupby(["table", "column", "method"])["spearman_rho"].mean().round(3).to_string(), flush=True)
     print(summary(done).to_string(index=False))
 
 
-def start_print() -> str:
-    """A hash of the checkpoint that all begins with: rows from another one are other runs."""
-    return content_of(FREE).rpartition(" ")[2]
+def settings_of(steps: int) -> str:
+    """A hash of all that a row depends on besides its labels: the checkpoint, and how both fits go on from it."""
+    return print_of([content_of(FREE), learning(KNOWN, steps), ADAPTING])
 
 
 def family(column: str) -> str:
@@ -117,15 +121,17 @@ def chosen(table: str, devices: str) -> list[str]:
 
 
 def judged(
-    table: LabelTable, device: str, columns: Sequence[str], draws: Sequence[int], steps: int, seed: int
+    table: LabelTable, device: str, columns: Sequence[str], draws: Sequence[int], steps: int, seed: int, folder: Path
 ) -> pd.DataFrame:
-    """Spearman's rho of every method, on every column of ``device`` and draw of labels."""
+    """Spearman's rho of every method, on every column of ``device`` and draw of labels.
+
+    The model that learned the other devices is in ``folder``, or made there.
+    """
     order = np.random.default_rng([seed, 5]).permutation(np.flatnonzero(table.frame[list(columns)].notna().all(axis=1)))
     known, rest = order[:KNOWN], order[KNOWN:]
-    folder = MODELS / f"{table.name}-without-{device}-{start_print()}-{steps}-{seed}"
     if not (folder / "config.json").is_file():
         others = [f"{column}{SUFFIX}" for column in TABLES[table.name] if family(column) != device]
-        learn_others(table, known, others, steps, seed).save_pretrained(folder)
+        learn_others(table, known, others, steps, seed, state=folder / "unfinished").save_pretrained(folder)
     others_model = RLM.from_pretrained(folder)
     seen = {table.canonical(int(row)) for row in known}
     test = np.array([row for row in rest[-TEST:] if table.canonical(int(row)) not in seen])
@@ -155,19 +161,25 @@ def judged(
     return pd.DataFrame(rows)
 
 
-def learn_others(table: LabelTable, rows: np.ndarray, columns: Sequence[str], steps: int, seed: int) -> RLM:
-    """``rlm-free``, gone on with the latencies of all devices in ``columns``."""
+def learning(size: int, steps: int) -> dict[str, object]:
+    """Settings by which ``steps`` steps learn the other devices on ``size`` networks."""
+    return {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS}
+
+
+def learn_others(
+    table: LabelTable, rows: np.ndarray, columns: Sequence[str], steps: int, seed: int, *, state: Path
+) -> RLM:
+    """``rlm-free``, gone on with the latencies of all devices in ``columns``; ``state`` keeps it when it is killed."""
     surrogate = FineTunedRLM(StartConfig(FREE))
-    sized = finetuning_sizes(len(rows), {len(rows): steps})
-    configure(surrogate, {**recipe(len(rows)), **sized, **OTHERS}, seed=seed)
+    configure(surrogate, learning(len(rows), steps), seed=seed)
     labels = table.frame[list(columns)].iloc[rows].reset_index(drop=True)
-    return surrogate.fit(networks(table, rows), labels, progress=True)
+    return surrogate.fit(networks(table, rows), labels, checkpoint=state, progress=True)
 
 
 def adapt(folder: Path, seed: int) -> FineTunedRLM:
     """What goes on from the model in ``folder`` with ten labels, by the benchmark's recipe."""
     surrogate = FineTunedRLM(StartConfig(str(folder)))
-    configure(surrogate, {**recipe(LABELS), "start.like": "best"}, seed=seed)
+    configure(surrogate, ADAPTING, seed=seed)
     return surrogate
 
 

@@ -24,7 +24,7 @@ from experiments.grids import GRIDS
 from experiments.record import RESULTS, as_markdown, command_of, provenance
 from nasrlm.bench.inputs import labels_print, table_of
 from nasrlm.bench.methods import METHODS
-from nasrlm.bench.pages import write_results
+from nasrlm.bench.pages import is_current, write_results
 from nasrlm.bench.runs import plan, run_tasks
 from nasrlm.bench.store import Store
 
@@ -59,7 +59,10 @@ def main() -> None:
     out = folder if grid == "quick" else RESULTS
     if (known := out / f"{name}.parquet").is_file():
         labels = {(p.table, m): labels_print(table_of(p, folder), m) for p in every for m in p.metrics}
-        print(f"{Store(folder).restore(pd.read_parquet(known), every, labels)} runs taken over from {known}")
+        taken = Store(folder).restore(
+            pd.read_parquet(known), every, labels, lambda run, protocol: is_current(run, protocol, folder)
+        )
+        print(f"{taken} runs taken over from {known}")
     if not options.summary:
         todo = plan(chosen, methods, folder)
         left = run_tasks(

@@ -5,6 +5,7 @@ A CSV gets a JSON of the same name beside it; a Markdown page ends in the same f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import subprocess
@@ -74,6 +75,11 @@ def as_markdown(facts: dict[str, Any]) -> str:
 def command_of(module: str) -> str:
     """The command that runs this process: ``python -m <module>`` and the arguments it was given."""
     return " ".join(["python -m", module, *(shlex.quote(argument) for argument in sys.argv[1:])])
+
+
+def print_of(settings: object) -> str:
+    """A hash of all that a run depends on: a row of other settings is another run."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()[:8]
 
 
 def commit() -> str:

@@ -147,7 +147,7 @@ def transfer(
     measured = [name for name in TARGETS if labels[name].notna().any()]
     proxies = [name for name in PROXIES if labels[name].notna().any()]
     names = [*rlm.metrics, *(name for name in (*measured, *proxies) if name not in rlm.metrics)]
-    # A network has some forty free targets and few labels: together those weigh as much.
+    # A network has twenty free targets and few labels: together those weigh as much.
     weights = dict.fromkeys(measured, float(len(rlm.metrics)) / len(TARGETS))
     return rlm.finetune(
         frame["text"].tolist(),

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import given, graphs, networks, table_of
 from nasrlm.bench.methods import Method, find, flan_sizes, pair_batches
 from nasrlm.bench.protocol import Protocol, draw
-from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.runs import process_pool
 from nasrlm.metrics import kendall_tau
 
 CSV = RESULTS / "baseline_trials.csv"
@@ -152,7 +151,7 @@ def main() -> None:
         and (method, trial, table, metric) not in known
     ]
     deadline = time.monotonic() + 60 * options.time_limit
-    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), initializer=pin_threads) as pool:
+    with process_pool(options.workers) as pool:
         while todo and (not options.time_limit or time.monotonic() < deadline):
             begun = [pool.submit(run, trial) for trial in todo[: options.workers]]
             todo = todo[options.workers :]

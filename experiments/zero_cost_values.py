@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +17,7 @@ import pandas as pd
 from experiments.kendall_tau import RUNS
 from nasrlm.bench.files import replace_file
 from nasrlm.bench.inputs import COMPUTED
-from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.runs import process_pool
 from nasrlm.labels.tables import load_table
 from search_spaces import registry
 from search_spaces.base import Architecture
@@ -49,7 +47,7 @@ def main() -> None:
     known = set(found.dropna(subset=columns).index) if set(columns) <= set(found) else set()
     todo = [row for row in rows if row not in known]
     start, step = time.monotonic(), CHUNK * options.workers
-    with ProcessPoolExecutor(options.workers, get_context("spawn"), initializer=pin_threads) as pool:
+    with process_pool(options.workers) as pool:
         while todo and (not options.time_limit or time.monotonic() - start < 60 * options.time_limit):
             batch, todo = todo[:step], todo[step:]
             chunks = [batch[begin : begin + CHUNK] for begin in range(0, len(batch), CHUNK)]

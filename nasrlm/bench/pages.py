@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def collect(protocols: Sequence[Protocol], methods: Sequence[str], folder: Path)
     runs = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=RUN_COLUMNS)
     runs = runs[runs["method"].isin(list(methods))].reset_index(drop=True)
     by_table = {protocol.table: protocol for protocol in protocols}
-    current = np.array([_is_current(run, by_table[run["table"]], folder) for run in runs.to_dict(orient="records")])
+    current = np.array([is_current(run, by_table[run["table"]], folder) for run in runs.to_dict(orient="records")])
     stale = int((~current).sum()) if len(current) else 0
     runs = runs[current].reset_index(drop=True) if stale else runs
     failures = [line for protocol in protocols for line in store.failures(protocol)]
@@ -95,7 +95,7 @@ def collect(protocols: Sequence[Protocol], methods: Sequence[str], folder: Path)
     return Results(runs, summarise(runs, protocols, store), ceilings, failures, stale)
 
 
-def _is_current(run: Mapping[Hashable, Any], protocol: Protocol, folder: Path) -> bool:
+def is_current(run: Mapping[Any, Any], protocol: Protocol, folder: Path) -> bool:
     """Whether a run is by the settings that its method has now; one of a method that is not installed counts."""
     try:
         method = find(run["method"])

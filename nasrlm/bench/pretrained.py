@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from nasrlm.labels.names import metric
 
 #: The checkpoint that fine-tuning begins with, and the one before it, which saw no label at all.
 START, FREE = "rlm-small", "rlm-free"
+_WITHOUT = "-without-"
 #: Settings for any number of labels, tried by hand on draws that are not reported (docs/pretraining.md).
 FINETUNING: Mapping[str, object] = {
     "reading.functions": "all",
@@ -42,39 +44,49 @@ FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
 
 def saw_labels_of(checkpoint: str, space: str) -> bool:
-    """Whether a start may have learned labels of ``space``: it is the one of all spaces, and the space has a table."""
-    spaces = {description.space for description in DESCRIPTIONS.values()}
-    return checkpoint == START and space in spaces
+    """Whether a start may have learned labels of ``space``, by its name or that of its folder.
+
+    That is one of all spaces, or of all but others, where the space has a table; or one called like the space.
+    """
+    name = Path(checkpoint).name
+    start, _, without = name.partition(_WITHOUT)
+    labelled = space in {description.space for description in DESCRIPTIONS.values()}
+    return labelled and ((start == START and space not in without.split("-")) or name == space)
 
 
 def judged_from(checkpoint: str, space: str, shipped: Collection[str]) -> str:
     """The start, ``checkpoint`` or one beside it, that saw no label of ``space`` and may be judged on it.
 
     ``<checkpoint>-without-<space>`` where that is shipped, of this space or of several (``<space>-<space>``). Otherwise
-    ``checkpoint``; but where that is the one of all spaces, and the space has a table, its predecessor that saw no
-    label at all.
+    ``checkpoint`` itself if it saw none, or the predecessor of all, that saw no label at all.
 
     Args:
-        checkpoint: Name of the start.
+        checkpoint: Name of the start, or its folder.
         space: Name of the search space.
         shipped: Names of the shipped checkpoints.
     """
-    before = f"{checkpoint}-without-"
+    before = Path(checkpoint).name.partition(_WITHOUT)[0] + _WITHOUT
     without = {name: name.removeprefix(before).split("-") for name in shipped if name.startswith(before)}
-    if fitting := [name for name, spaces in without.items() if space in spaces]:
+    fitting = [name for name, spaces in without.items() if space in spaces]
+    if fitting and Path(checkpoint).name not in fitting:
         return min(fitting, key=lambda name: (len(without[name]), name))
     return FREE if saw_labels_of(checkpoint, space) else checkpoint
 
 
-def like_of(metrics: Sequence[str], known: Sequence[str]) -> str:
-    """Which metric of a checkpoint new ``metrics`` start from, for ``StartConfig.like``.
+def like_of(metrics: Sequence[str], known: Sequence[str]) -> str | dict[str, str]:
+    """Which metric of a checkpoint new ``metrics`` start from, for ``StartConfig.like``: one for all, or by metric.
 
     What other networks' accuracies or latencies taught it, where it knows any: a handful of labels says less about
     which of forty metrics is the nearest than the name does. ``best`` by the labels where the name says nothing.
     """
-    kinds = {metric(name).unit if metric(name).of_device else metric(name).direction for name in metrics}
-    like = {"max": "accuracy", "ms": "latency"}.get(kinds.pop(), "") if len(kinds) == 1 else ""
-    return like if like in known else "best"
+
+    def like(name: str) -> str:
+        kind = metric(name).unit if metric(name).of_device else metric(name).direction
+        found = {"max": "accuracy", "ms": "latency"}.get(kind, "")
+        return found if found in known else "best"
+
+    likes = {name: like(name) for name in metrics}
+    return likes if len(set(likes.values())) > 1 else likes[metrics[0]]
 
 
 def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:

@@ -100,7 +100,7 @@ def run_tasks(
         while (task := following()) is not None:
             report(run_task(task, folder))
     else:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=pin_threads) as pool:
+        with process_pool(workers) as pool:
             running: set[Future[str]] = set()
             while True:
                 while len(running) < workers and (task := following()) is not None:
@@ -191,8 +191,14 @@ def _tau(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.nan_to_num(kendall_tau(truth, predicted)))
 
 
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes with one thread each, those of numpy's and scipy's linear algebra included, which read it once."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=pin_threads)
+
+
 def pin_threads() -> None:
-    """One thread for this process: several on few cores only make them quarrel."""
+    """One thread of torch for this process: several on few cores only make them quarrel."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 

@@ -8,7 +8,7 @@ which is written last: a run with it is done. ``<method>.error`` says why a run 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,8 +93,14 @@ class Store:
         replace_file(self._path(task, metric, "json"), lambda beside: beside.write_text(text, encoding="utf-8"))
         self._path(task, metric, "error").unlink(missing_ok=True)
 
-    def restore(self, runs: pd.DataFrame, protocols: Sequence[Protocol], labels: Mapping[tuple[str, str], str]) -> int:
-        """Take over finished runs of another folder that are not here; returns how many.
+    def restore(
+        self,
+        runs: pd.DataFrame,
+        protocols: Sequence[Protocol],
+        labels: Mapping[tuple[str, str], str],
+        is_current: Callable[[Mapping[str, Any], Protocol], bool],
+    ) -> int:
+        """Take over finished runs of another folder that are not here, or here by earlier settings; returns how many.
 
         Runs by another protocol or on other labels are left. Predictions stay behind: no scatter plot can be drawn.
 
@@ -102,6 +108,7 @@ class Store:
             runs: As ``exported`` gives them; a table of an earlier version is left.
             protocols: What is to be run.
             labels: ``labels_print`` of the labels that are here, by table and metric.
+            is_current: Whether a run is by the settings that its method has now.
         """
         by_table, taken = {protocol.table: protocol for protocol in protocols}, 0
         if not {"settings", "resampled", "test_limit", "labels"} <= set(runs):
@@ -114,9 +121,9 @@ class Store:
             if (row["test_limit"], len(resampled)) != (protocol.test, protocol.resamples):
                 continue
             task = Task(protocol, (metric,), row["method"], int(row["n_labels"]), int(row["seed"]))
-            if self.record(task, metric) is None:
-                known = {str(name): value for name, value in row.items() if not pd.isna(value)}
-                record = known | {"settings": json.loads(settings)}
+            known = {str(name): value for name, value in row.items() if not pd.isna(value)}
+            record, here = known | {"settings": json.loads(settings)}, self.record(task, metric)
+            if here is None or (not is_current(here, protocol) and is_current(record, protocol)):
                 self.write(task, metric, record, Predictions(np.zeros(0), resampled))
                 taken += 1
         return taken

@@ -27,7 +27,7 @@ def prepare(out: Path, *, resume: bool) -> None:
         RunExistsError: It holds something else.
     """
     others = [path.name for path in out.iterdir() if path.name != UNFINISHED] if out.is_dir() else []
-    if resume and others:
+    if resume and others and not (out / UNFINISHED).is_dir():  # that goes last: with it the rest may be half written
         raise RunExistsError(f"{out} holds {', '.join(sorted(others))}, no unfinished fit; choose another --out")
     if not resume:
         new_folder(out)

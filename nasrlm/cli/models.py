@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.errors import UnknownNameError
+from search_spaces.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from nasrlm.search import SearchConfig
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: The shipped checkpoint that verbs use when none is named.
 DEFAULT_CHECKPOINT = "nasbench201"
+#: Why a pretrained language model is not asked for values.
+START_ONLY = "is a start for fine-tuning: of metrics it knows only how networks of a space rank"
 
 
 def surrogate_of(name: str) -> Surrogate:
@@ -35,9 +37,9 @@ def surrogate_of(name: str) -> Surrogate:
 def surrogate_for(config: SearchConfig, name: str = "") -> Surrogate:
     """What a search asks: the surrogate called ``name``, or the best that is shipped for it.
 
-    A pretrained language model that does not predict the objectives is fitted to the labels that the search buys. When
-    none is named and there are labels to buy, that is also what searches everywhere but in the space of
-    ``DEFAULT_CHECKPOINT``; where labels come from a table, it begins with a checkpoint that saw none of that space.
+    A pretrained language model that is there to go on from is fitted to the labels that the search buys. When none is
+    named and there are labels to buy, that is also what searches everywhere but in the space of ``DEFAULT_CHECKPOINT``;
+    where labels come from a table, it begins with a checkpoint that saw none of that space.
 
     Args:
         config: The search.
@@ -46,6 +48,7 @@ def surrogate_for(config: SearchConfig, name: str = "") -> Surrogate:
     Raises:
         UnknownNameError: As ``surrogate_of``.
         CheckpointError: As ``surrogate_of``.
+        UsageError: There are no labels to fit it to.
     """
     from nasrlm.bench.pretrained import START, judged_from
     from nasrlm.few_shot import FewShotRLM, is_start
@@ -59,6 +62,8 @@ def surrogate_for(config: SearchConfig, name: str = "") -> Surrogate:
         start = judged_from(START, config.space, registry.checkpoints()) if config.labels == "table" else START
         return FewShotRLM(start, seed=config.seed)
     chosen = surrogate_of(name)
-    if config.budget and is_start(chosen) and not set(config.objectives) <= set(chosen.metrics):
-        return FewShotRLM(name, seed=config.seed)
-    return chosen
+    if not is_start(chosen):
+        return chosen
+    if not config.budget:
+        raise UsageError(f"{name} {START_ONLY}; give the search labels to buy (--budget), or fine-tune it first")
+    return FewShotRLM(name, seed=config.seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasrlm.cli.models import DEFAULT_CHECKPOINT
+from nasrlm.cli.models import DEFAULT_CHECKPOINT, START_ONLY
 from nasrlm.cli.output import AsJson, pairs, print_json, print_rows, split
 
 if TYPE_CHECKING:
@@ -37,13 +37,17 @@ def predict(
     """
     import pandas as pd
 
+    from nasrlm.few_shot import is_start
     from nasrlm.labels.names import metric
+    from search_spaces.errors import UsageError
     from search_spaces.files import load_onnx
     from surrogates import registry
 
     known = pairs(given or (), "--given")
     models = [load_onnx(file) for file in files]
     loaded = registry.load(surrogate)
+    if is_start(loaded):
+        raise UsageError(f"{surrogate} {START_ONLY}; `nasrlm finetune` makes of it one that predicts")
     prediction = loaded.predict(
         models, split(metrics) or None, given=pd.DataFrame([known] * len(models)) if known else None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,15 +78,21 @@ class StateFile:
         config: Training settings.
         total: Steps of the whole fit.
         data: What is learned, and what is validated on.
+        start: What tells the weights it begins with from others.
     """
 
     def __init__(
-        self, folder: Path | None, config: TrainingConfig, total: int, data: tuple[LabelledGraphs | None, ...]
+        self,
+        folder: Path | None,
+        config: TrainingConfig,
+        total: int,
+        data: tuple[LabelledGraphs | None, ...],
+        start: str = "",
     ) -> None:
         self.path = state_path(folder)
         settings = {name: value for name, value in asdict(config).items() if name not in FREE}
         prints = [part.fingerprint() if part is not None else "" for part in data] if folder is not None else []
-        self.identity: dict[str, Any] = {**settings, "total": total, "data": " ".join(prints)}
+        self.identity: dict[str, Any] = {**settings, "total": total, "data": " ".join(prints), "start": start}
         self.interval = 60 * config.checkpoint_minutes
         self.saved: float | None = None
 
@@ -93,7 +100,7 @@ class StateFile:
         """Fill ``run`` with the state found, if any.
 
         Raises:
-            CheckpointError: It belongs to a fit with other settings or data, or cannot be read.
+            CheckpointError: It belongs to a fit with other settings, data or start, or cannot be read.
         """
         if self.path is None or not self.path.exists():
             return
@@ -106,7 +113,7 @@ class StateFile:
         different = [k for k, v in self.identity.items() if found.get(k, defaults.get(k, v)) != v]
         if different:
             raise CheckpointError(
-                f"{self.path} holds an unfinished run with other settings or data ({', '.join(different)}); "
+                f"{self.path} holds an unfinished run with other settings, data or start ({', '.join(different)}); "
                 "use the same to resume it, or another folder"
             )
         run.network.load_state_dict(state["network"])
@@ -138,6 +145,14 @@ class StateFile:
         torch.save(state, temporary)
         temporary.replace(self.path)
         self.saved = time.monotonic()
+
+
+def weights_print(network: nn.Module) -> str:
+    """A hash of all weights."""
+    digest = hashlib.sha256()
+    for name, weight in network.state_dict().items():
+        digest.update(name.encode() + weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def state_path(folder: Path | None) -> Path | None:

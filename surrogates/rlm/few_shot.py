@@ -18,9 +18,10 @@ from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.gaussian_process import normal_scores
 from surrogates.rlm.calibration import CalibrationConfig
+from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
-from surrogates.rlm.finetuning import add_metrics, shrink
+from surrogates.rlm.finetuning import add_metrics, frozen, shrink
 from surrogates.rlm.labelled import Graphs, checked_columns
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.rlm import RLM
@@ -47,8 +48,9 @@ class StartConfig:
             taught more: the first half of shrink and perturb (Ash & Adams, NeurIPS 2020, arXiv 1910.08475), for as many
             labels as would teach a network from scratch.
         freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
-        like: Metric of the checkpoint whose embedding new metrics start from; empty for random ones; ``best`` for the
-            one whose predictions order the labels best. What goes with accuracy is nearer to it than nothing.
+        like: Metric of the checkpoint whose embedding new metrics start from, one for all or by new metric; empty for
+            random ones; ``best``, also for a metric that is not named, for the one whose predictions order the labels
+            best. What goes with accuracy is nearer to it than nothing.
         blend: How much the labels say about that: half of the start is ``like``, half the mean of all embeddings, each
             weighted by the exponential of ``blend`` times the Kendall tau between its predictions and the labels,
             ``FAVOUR`` more for ``like``. A mean of embeddings predicts about the mean of what they predict. 0 takes
@@ -63,7 +65,7 @@ class StartConfig:
     dropout: float = 0.1
     shrink: float = 1.0
     freeze: tuple[str, ...] = ()
-    like: str = BEST
+    like: str | Mapping[str, str] = BEST
     blend: float = 0.0
 
     def __post_init__(self) -> None:
@@ -102,6 +104,7 @@ class FineTunedRLM(RLM):
     ) -> None:
         super().__init__(None, training, decoding, reading=reading, calibration=calibration)
         self.start = start
+        self._began = ""
 
     def fit(
         self,
@@ -127,13 +130,16 @@ class FineTunedRLM(RLM):
         try:
             found = RLM.from_pretrained(self.start.checkpoint)
             found.decoding, found.reading = self.decoding, self.reading
-            needed = self.start.pool or self.start.blend or self.start.like == BEST
+            self._began = f"{weights_print(found.network)} {self.start}" if checkpoint is not None else ""
+            asked = self.start.pool or self.start.blend or self.start.like == BEST
+            needed = asked or not isinstance(self.start.like, str)
             read = found.predict(graphs).mean if needed else np.zeros((len(graphs), 0))
             guessed = self._guess(found, graphs, read, labels)
             self._adopt(found, read, labels)
             if guessed is not None:
                 self._learn_guessed(*guessed, progress=progress)
-            shrink(self.network, self.start.shrink)
+            with frozen(self.network, self.start.freeze):
+                shrink(self.network, self.start.shrink)
             self.finetune(
                 graphs,
                 labels,
@@ -144,8 +150,12 @@ class FineTunedRLM(RLM):
                 progress=progress,
             )
         finally:
-            self.calibration = calibration
+            self.calibration, self._began = calibration, ""
         return self.keep([str(column) for column in labels.columns])._spread(spreads)
+
+    def _start_print(self) -> str:
+        """While ``fit`` goes on from the checkpoint: that, and how; what is made of it may differ by rounding."""
+        return self._began or super()._start_print()
 
     def _settle(self, labels: pd.DataFrame) -> None:
         """Choose settings for ``labels`` before all else; here they are those that were given."""
@@ -209,14 +219,15 @@ class FineTunedRLM(RLM):
 
     def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
         """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""
-        like, blend = self.start.like, self.start.blend
+        like, blend, found = self.start.like, self.start.blend, []
         if not like:
             return None
-        if like != BEST and like not in known:
-            raise UnknownNameError(f"metric of {self.start.checkpoint}", like, [BEST, *known])
-        found = []
-        for name, values in labels.items():
-            named = str(name) if str(name) in known else like
+        likes = {name: like if isinstance(like, str) else like.get(name, BEST) for name in map(str, labels.columns)}
+        for named in likes.values():
+            if named != BEST and named not in known:
+                raise UnknownNameError(f"metric of {self.start.checkpoint}", named, [BEST, *known])
+        for (name, named), (_, values) in zip(likes.items(), labels.items(), strict=True):
+            named = name if name in known else named
             favoured = np.array([metric == named for metric in known], dtype=float)
             if named != BEST and not blend:
                 found.append(favoured)

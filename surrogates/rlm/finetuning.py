@@ -68,9 +68,9 @@ def anchored(network: nn.Module, share: float) -> Iterator[None]:
 
 
 def shrink(network: RLMNetwork, factor: float) -> None:
-    """Multiply the matrices of all linear layers by ``factor``, but those of an encoder that somebody else trained."""
+    """Multiply the matrices of all linear layers by ``factor``, but ``frozen`` ones and those of a foreign encoder."""
     foreign = {id(parameter) for parameter in network.encoder.pretrained_parameters()}
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, nn.Linear) and id(module.weight) not in foreign:
+            if isinstance(module, nn.Linear) and module.weight.requires_grad and id(module.weight) not in foreign:
                 module.weight.mul_(factor)

@@ -18,7 +18,7 @@ from search_spaces.errors import UsageError
 from surrogates.base import Familiarity, Prediction, Surrogate
 from surrogates.progress import Progress
 from surrogates.rlm.calibration import CalibrationConfig, learn_spreads
-from surrogates.rlm.checkpointing import discard_state
+from surrogates.rlm.checkpointing import discard_state, weights_print
 from surrogates.rlm.config import DecodingConfig, ModelConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.decoding import Outcomes
 from surrogates.rlm.encoders import Reader, reader_for
@@ -80,6 +80,7 @@ class RLM(Surrogate):
         self._network: RLMNetwork | None = None
         self._known: TrainingDistribution | None = None
         self._runtimes = RuntimeCache()
+        self._unfinished: Path | None = None
 
     @property
     def reader(self) -> Reader:
@@ -128,7 +129,8 @@ class RLM(Surrogate):
             validation: Graphs and labels of the same metrics, not trained on: the weights that order them best (mean
                 Kendall tau) are kept, ``TrainingConfig.patience`` may stop early, and digits are calibrated on them.
             metric_weights: Weight of a metric's loss; 1 where not named.
-            checkpoint: Folder that keeps the state of an unfinished fit; the same call resumes it. (The further fits of
+            checkpoint: Folder that keeps the state of an unfinished fit; the same call resumes it, and
+                ``save_pretrained`` removes it once the result is safe. (The further fits of
                 ``CalibrationConfig.folds``, which come first, begin anew.)
             progress: Show a progress bar.
 
@@ -142,7 +144,7 @@ class RLM(Surrogate):
         spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
         texts = self._texts(graphs)
         self.initialise([*chain(*texts)], labels)
-        self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
+        self._learn(texts, labels, validation, metric_weights, checkpoint, progress, start="")
         return self._spread(spreads)
 
     def initialise(self, texts: Sequence[str], labels: pd.DataFrame) -> Self:
@@ -207,6 +209,7 @@ class RLM(Surrogate):
         network, columns = self.network, checked_columns(graphs, labels, validation, metric_weights)
         with frozen(network, freeze):
             pass  # refuses unknown modules before anything is changed
+        start = self._start_print() if checkpoint is not None else ""
         fitted = fit_scales(labels, self.value_scale, digits=self.digits)
         known = dict(zip(self.metrics, self.scales, strict=True))
         self.scales = tuple({**known, **fitted, **({} if refit_scales else known)}.values())
@@ -217,7 +220,11 @@ class RLM(Surrogate):
         self.spreads = self.spreads + (1.0,) * len(new)
         texts = self._texts(graphs)
         with frozen(network, freeze):
-            return self._learn(texts, labels, validation, metric_weights, checkpoint, progress)
+            return self._learn(texts, labels, validation, metric_weights, checkpoint, progress, start=start)
+
+    def _start_print(self) -> str:
+        """A hash of what ``finetune`` goes on from: the state of another start is not resumed."""
+        return weights_print(self.network)
 
     def keep(self, metrics: Sequence[str]) -> Self:
         """Forget all metrics but ``metrics``: those that were only there to learn from need not be shipped.
@@ -271,6 +278,8 @@ class RLM(Surrogate):
         metric_weights: Mapping[str, float] | None,
         checkpoint: str | Path | None,
         progress: bool,
+        *,
+        start: str,
     ) -> Self:
         names = [str(column) for column in labels.columns]
         weights = tuple(float((metric_weights or {}).get(name, 1.0)) for name in names)
@@ -280,7 +289,7 @@ class RLM(Surrogate):
         folder = Path(checkpoint) if checkpoint is not None else None
         with anchored(self.network, self.training.anchor / (self.training.anchor + len(data.graphs))):
             self.history = train(
-                self.network, data, self.training, validation=judge, checkpoint=folder, progress=progress
+                self.network, data, self.training, validation=judge, checkpoint=folder, start=start, progress=progress
             )
         found = calibrate(self.network, judge) if judge is not None else (1.0,) * len(names)
         warmth = {**dict(zip(self.metrics, self.temperatures, strict=True)), **dict(zip(names, found, strict=True))}
@@ -288,8 +297,7 @@ class RLM(Surrogate):
         self._spread(dict.fromkeys(names, 1.0))  # that of other weights
         held = judge.graphs if judge is not None else None
         self._known = TrainingDistribution.of(self.network, texts[0], data.graphs, held, before=self._known)
-        if is_main_process():
-            discard_state(folder)
+        self._unfinished = folder
         return self
 
     def _labelled(
@@ -406,7 +414,7 @@ class RLM(Surrogate):
         return self.scales[self.metrics.index(metric)]
 
     def save_pretrained(self, path: str | Path, *, store_encoder: bool = True) -> None:
-        """Write config, weights (safetensors) and tokenizer into a folder.
+        """Write config, weights (safetensors) and tokenizer into a folder; the state of the fit is removed then.
 
         Args:
             path: The folder; made if need be.
@@ -432,6 +440,7 @@ class RLM(Surrogate):
             self.network,
             self._known,
         ).save(Path(path), store_encoder=store_encoder)
+        discard_state(self._unfinished)
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:

@@ -35,6 +35,7 @@ def train(
     *,
     validation: LabelledGraphs | None = None,
     checkpoint: Path | None = None,
+    start: str = "",
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train ``network`` in place; it ends on the CPU, in eval mode, with the averaged weights.
@@ -46,6 +47,7 @@ def train(
         validation: Labelled graphs of the same metrics; the weights that order them best are kept.
         checkpoint: Folder for the state of an unfinished run; a run found there is resumed. The state stays there:
             ``discard_state`` removes it once the result is safe.
+        start: What tells the weights it begins with from others; a run from others is not resumed.
         progress: Show a progress bar (plain lines where there is no terminal).
 
     Returns:
@@ -67,7 +69,7 @@ def train(
     network.to(accelerator.device).train()
     average = copy.deepcopy(network).eval() if config.ema else None
     run = Run(network, optimizer_of(network, config), average)
-    state = StateFile(checkpoint, config, total, (data, validation))
+    state = StateFile(checkpoint, config, total, (data, validation), start)
     state.load(run)
     accelerator.wait_for_everyone()
     objective = Objective(data, config, accelerator)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ import pandas as pd
 import pytest
 
 from experiments import ablations
-from experiments.ablations import LEVERS, SCRATCH, STANDING, Lever, chosen, differences
-from nasrlm.labels.tables import load_table
+from experiments.ablations import LEVERS, SCRATCH, STANDING, Lever, chosen, decided, differences
+from nasrlm.bench.protocol import Protocol
 from search_spaces.errors import UsageError
 
 needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
@@ -30,14 +29,9 @@ def test_levers_come_with_what_they_are_compared_with() -> None:
 @pytest.mark.parametrize("name", [name for name in LEVERS if name != STANDING])
 def test_a_lever_changes_something(name: str) -> None:
     """A lever that changes nothing at either budget would measure noise."""
-    table, lever = load_table("nasbench201"), LEVERS[name]
-
-    def decided(by: Lever, size: int) -> tuple[object, ...]:
-        surrogate = by.made().create(table, ["cifar10_test"], size, 0)
-        configs = [value for value in vars(surrogate).values() if is_dataclass(value)]
-        return configs, getattr(surrogate, "value_scale", ""), by.fits, by.made().weights(table)
-
-    assert any(decided(lever, size) != decided(LEVERS[lever.base], size) for size in (16, 128))
+    lever = LEVERS[name]
+    protocols = [Protocol("nasbench201", (ablations.METRIC,), (size,), 1) for size in (16, 128)]
+    assert any(decided(lever, protocol) != decided(LEVERS[lever.base], protocol) for protocol in protocols)
 
 
 def test_effects_are_paired_by_draw() -> None:
@@ -45,7 +39,6 @@ def test_effects_are_paired_by_draw() -> None:
         [
             ("standing", "a", "t", 16, 100, 0.5, 10.0),
             ("standing", "a", "t", 16, 101, 0.7, 10.0),
-            ("sharp", "old", "t", 16, 100, 0.0, 1.0),  # of settings that are no longer the lever's
             ("sharp", "new", "t", 16, 100, 0.6, 20.0),
             ("sharp", "new", "t", 16, 101, 0.9, 20.0),
             ("sharp", "new", "t", 16, 102, 0.1, 20.0),  # a draw that its base was not run on
@@ -57,6 +50,40 @@ def test_effects_are_paired_by_draw() -> None:
     assert found.loc["sharp", "effect"] == pytest.approx(0.15) and found.loc["sharp", "draws"] == 2
     assert found.loc["sharp", "half"] == pytest.approx(12.7062 * 0.05, rel=1e-4)  # t of one degree of freedom
     assert found.loc["sharp", "cost"] == 2
+
+
+@needs_tables
+def test_rows_of_an_earlier_recipe_are_left_out() -> None:
+    """A lever is compared with its base by the settings of today, not with a base of yesterday."""
+    protocol = Protocol("nasbench201", (ablations.METRIC,), (16,), 1, ablations.TEST)
+    today = {name: ablations.settings_of(LEVERS[name], protocol) for name in (STANDING, "sharp")}
+    rows = pd.DataFrame(
+        [
+            (STANDING, today[STANDING], "nasbench201", 16, 100, 0.7, 10.0),
+            (STANDING, "before", "nasbench201", 16, 100, 0.5, 10.0),
+            ("sharp", today["sharp"], "nasbench201", 16, 100, 0.6, 10.0),
+            ("unanchored", "before", "nasbench201", 16, 100, 0.9, 10.0),
+            ("forgotten", "before", "nasbench201", 16, 100, 0.9, 10.0),
+        ],
+        columns=[*ablations.KEYS, "kendall_tau", "cpu_seconds"],
+    )
+    assert ablations.current(rows).index.tolist() == [0, 2]
+    assert ablations.current(rows.iloc[3:]).empty
+
+
+@needs_tables
+def test_a_lever_that_decides_nothing_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablations, "run", lambda *_: {"kendall_tau": 0.5, "cpu_seconds": 1.0})
+    out = tmp_path / "ablations.csv"
+    options = ["--tables", "nasbench201", "--levers", "unanchored", "--seeds", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["ablations", *options])
+    ablations.main()
+    rows = pd.read_csv(out)
+    assert set(zip(rows["lever"], rows["n_labels"], strict=True)) == {
+        (STANDING, 16),
+        (STANDING, 128),
+        ("unanchored", 16),  # with 128 labels there is no anchor
+    }
 
 
 @needs_tables

@@ -17,7 +17,7 @@ from linear_surrogate import LinearSurrogate
 from nasrlm.bench import methods
 from nasrlm.bench.inputs import labels_print, open_table, table_of
 from nasrlm.bench.methods import Method, find
-from nasrlm.bench.pages import write_results
+from nasrlm.bench.pages import is_current, write_results
 from nasrlm.bench.protocol import Protocol, draw, joint_groups
 from nasrlm.bench.runs import plan, run_tasks
 from nasrlm.bench.store import Store
@@ -104,7 +104,7 @@ def test_no_time_is_shown_for_a_method_that_ran_elsewhere(protocol: Protocol, tm
     kept = kept[(kept["method"] == "flops") | (kept["n_labels"] == 8)]
     kept["machine"] = np.where(kept["method"] == "flops", "usual", "elsewhere")
     labels = {(protocol.table, m): labels_print(table_of(protocol, there), m) for m in protocol.metrics}
-    Store(here).restore(kept, [protocol], labels)
+    Store(here).restore(kept, [protocol], labels, lambda *_: True)
     write_results([protocol], names, here, here)
     page = (here / "summary.md").read_text()
     assert "| xgboost_genome | – | – | – | " in page and "nan" not in page
@@ -116,7 +116,11 @@ def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Pa
     before = write_results([protocol], names, there, there)
     kept = pd.read_parquet(there / "runs.parquet")
     labels = {(protocol.table, m): labels_print(table_of(protocol, there), m) for m in protocol.metrics}
-    assert Store(here).restore(kept[kept["n_labels"] == 8], [protocol], labels) == 4
+
+    def taken(store: Store, runs: pd.DataFrame, protocol: Protocol, labels: dict[tuple[str, str], str]) -> int:
+        return store.restore(runs, [protocol], labels, lambda run, of: is_current(run, of, store.folder))
+
+    assert taken(Store(here), kept[kept["n_labels"] == 8], protocol, labels) == 4
     assert Store(here).methods([protocol]) == sorted(names)
     said: list[str] = []
     assert run_tasks(plan([protocol], names, here).tasks, here, report=said.append) == 0
@@ -127,14 +131,18 @@ def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Pa
     pd.testing.assert_frame_equal(
         after.summary.set_index(keys)[taus].sort_index(), before.summary.set_index(keys)[taus].sort_index(), atol=1e-4
     )
-    assert Store(here).restore(kept, [protocol], labels) == 0  # what is here stays
+    assert taken(Store(here), kept, protocol, labels) == 0  # what is here stays
+    old = next(here.glob("*/*/*/xgboost_genome.json"))  # unless it is by settings that its method has no longer
+    old.write_text(json.dumps({**json.loads(old.read_text()), "settings": {}}))
+    assert taken(Store(here), kept, protocol, labels) == 1
+    assert write_results([protocol], names, here, here).stale == 0
     # other labels, another test set, other bootstrap samples, a table of an earlier version: none of it counts
     fresh = Store(tmp_path / "fresh")
-    assert fresh.restore(kept, [protocol], dict.fromkeys(labels, "other")) == 0
-    assert fresh.restore(kept, [replace(protocol, test=protocol.test + 1)], labels) == 0
-    assert fresh.restore(kept, [replace(protocol, resamples=protocol.resamples + 1)], labels) == 0
-    assert fresh.restore(kept.drop(columns="labels"), [protocol], labels) == 0
-    assert fresh.restore(kept, [protocol], labels) == 8
+    assert taken(fresh, kept, protocol, dict.fromkeys(labels, "other")) == 0
+    assert taken(fresh, kept, replace(protocol, test=protocol.test + 1), labels) == 0
+    assert taken(fresh, kept, replace(protocol, resamples=protocol.resamples + 1), labels) == 0
+    assert taken(fresh, kept.drop(columns="labels"), protocol, labels) == 0
+    assert taken(fresh, kept, protocol, labels) == 8
 
 
 def test_scatter_plots_can_be_left_out(protocol: Protocol, tmp_path: Path) -> None:

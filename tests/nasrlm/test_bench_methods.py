@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ import search_spaces
 from nasrlm.bench import methods, runs
 from nasrlm.bench.inputs import graphs, open_table
 from nasrlm.bench.methods import Method, configure, find
-from nasrlm.bench.pretrained import like_of
+from nasrlm.bench.pretrained import judged_from, like_of, saw_labels_of
 from nasrlm.bench.protocol import Protocol
 from search_spaces.errors import UnknownNameError
 from surrogates import registry
@@ -59,8 +59,13 @@ def test_settings_and_seeds_reach_the_configs() -> None:
 def test_every_method_can_be_made(name: str, own_file: Path) -> None:
     table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
     for size in (16, 1024):
-        made = [find(name).create(table, ["board_latency_ms"], size, 3) for _ in range(2)]
-        assert made[0] is not made[1]
+        method = find(name)
+        made = method.create(table, ["board_latency_ms"], size, 3)
+        configs = {key: value for key, value in vars(made).items() if is_dataclass(value)}
+        for setting, value in method.chosen(table, ["board_latency_ms"], size).items():
+            config, _, field = setting.partition(".")
+            assert getattr(configs[config], field) == value
+        assert {config.seed for config in configs.values() if hasattr(config, "seed")} <= {3}
 
 
 @pytest.mark.parametrize("name", ["flan", "rlm", "rlm_scratch"])
@@ -80,10 +85,32 @@ def test_a_new_metric_is_like_what_its_name_says() -> None:
         ("eyeriss_energy_mj",): "best",
         ("a100_throughput_ips",): "best",
         ("params",): "best",
-        ("cifar10_test", "pixel3_latency_ms"): "best",
+        ("cifar10_test", "pixel3_latency_ms"): {"cifar10_test": "accuracy", "pixel3_latency_ms": "latency"},
+        ("cifar10_test", "params"): {"cifar10_test": "accuracy", "params": "best"},
     }
     assert {metrics: like_of(metrics, known) for metrics in likes} == likes
     assert like_of(["cifar10_test"], ["log_macs"]) == "best"  # a checkpoint that knows no label
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "space", "judged"),
+    [
+        ("rlm-small", "fbnet", "rlm-small-without-fbnet"),
+        ("somewhere/rlm-small", "fbnet", "rlm-small-without-fbnet"),
+        ("rlm-small-without-darts", "fbnet", "rlm-small-without-fbnet"),
+        ("rlm-small", "ofa_mobilenetv3", "rlm-free"),  # not among those below
+        ("rlm-small-without-fbnet", "fbnet", ""),
+        ("rlm-free", "fbnet", ""),
+        ("nasbench201", "fbnet", ""),
+        ("nasbench201", "nasbench201", "rlm-free"),
+        ("rlm-small", "hiaml", ""),  # nobody labelled it
+        ("runs/mine", "fbnet", ""),
+    ],
+)
+def test_a_start_is_not_judged_on_labels_that_it_saw(checkpoint: str, space: str, judged: str) -> None:
+    shipped = ["nasbench201", "rlm-free", "rlm-small", "rlm-small-without-darts", "rlm-small-without-fbnet"]
+    assert saw_labels_of(checkpoint, space) == bool(judged)
+    assert judged_from(checkpoint, space, shipped) == (judged or checkpoint)
 
 
 def test_texts_are_those_that_the_method_learns_from(own_file: Path, tmp_path: Path) -> None:

@@ -153,3 +153,25 @@ def test_surrogates_without_use_for_validation_say_so(
     options = ["--labels", str(table), "--metrics", "macs", "--size", "60", "--out", str(tmp_path / "new")]
     assert main(["train", "nasbench201", "--surrogate", "xgboost", "--validation", "20", *options]) != 0
     assert "no use for --validation" in capsys.readouterr().err
+
+
+def test_a_fit_killed_while_it_was_saved_is_resumed(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state goes last: a folder that still has it is unfinished, whatever else was written."""
+    out = tmp_path / "out"
+    command = ["train", "nasbench201", "--labels", str(table), "--metrics", "params", "--size", "40"]
+    command += ["--out", str(out), *OPTIONS]
+
+    def killed(rlm: RLM, path: Path) -> None:
+        (path / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RLM, "save_pretrained", killed)
+        assert main(command) != 0
+    assert (out / "unfinished" / "training.pt").is_file()
+    assert main(command) != 0  # not without being asked
+    assert main([*command, "--resume"]) == 0
+    assert RLM.from_pretrained(out).metrics == ("params",) and not (out / "unfinished").exists()
+    assert main([*command, "--resume"]) != 0  # finished

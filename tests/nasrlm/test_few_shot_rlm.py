@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
@@ -65,6 +66,16 @@ def test_settings_follow_the_number_of_labels(start: Path) -> None:
     assert kendall_tau(labels["params"].to_numpy()[64:], predicted) > 0.7
 
 
+def test_nothing_is_left_of_an_earlier_fit(start: Path) -> None:
+    """Dead operations, which do not touch an accuracy, are read again where a device is asked for."""
+    space, rng = search_spaces.get("nasbench_macro"), np.random.default_rng(1)
+    networks = Networks(space, [space.sample(rng) for _ in range(8)])
+    surrogate = FewShotRLM(start)
+    for metric, dead in ("cifar10_test", "drop"), ("pixel3_latency_ms", "keep"):
+        surrogate.fit(networks, pd.DataFrame({metric: np.arange(8.0)}))
+        assert surrogate.reading.dead == dead
+
+
 def test_a_search_buys_labels_and_refits(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["search", "nasbench_macro", "--objectives", ",".join(SIZES), "--surrogate", str(start)]
     command += ["--labels", "measure", "--budget", "30", "--population", "8", "--json", "--out", str(tmp_path / "run")]
@@ -106,11 +117,20 @@ def test_what_searches_when_nothing_is_named(
     assert isinstance(chosen, FewShotRLM) and chosen.start.checkpoint == start and not chosen.metrics
 
 
-def test_a_named_model_is_searched_as_it_is_where_it_can(start: Path) -> None:
+def test_a_named_start_is_fitted_and_any_other_model_asked_as_it_is(start: Path) -> None:
     config = SearchConfig("nasbench_macro", ("params", "macs"), budget=30, labels="measure")
     assert isinstance(surrogate_for(config, str(start)), FewShotRLM)
-    assert not isinstance(surrogate_for(SearchConfig("nasbench_macro", ("params",)), str(start)), FewShotRLM)
     assert not isinstance(surrogate_for(config, "nasbench201"), FewShotRLM)
+    with pytest.raises(UsageError, match=r"start is a start for fine-tuning.*--budget"):
+        surrogate_for(SearchConfig("nasbench_macro", ("params",)), str(start))
+
+
+def test_ranks_of_a_start_are_not_shown_as_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = search_spaces.get("nasbench201")
+    onnx.save(space.to_onnx(space.sample(np.random.default_rng(0))), tmp_path / "net.onnx")
+    options = ["--surrogate", "rlm-small", "--metrics", "pixel3_latency_ms"]
+    assert main(["predict", str(tmp_path / "net.onnx"), *options]) != 0
+    assert "rlm-small is a start for fine-tuning" in capsys.readouterr().err
 
 
 def test_only_a_pretrained_model_of_lines_can_be_gone_on_from() -> None:

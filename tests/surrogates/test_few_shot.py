@@ -15,7 +15,7 @@ import search_spaces
 from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_sizes
 from nasrlm.metrics import spearman_rho
-from search_spaces.errors import TrainingError, UnknownNameError, UsageError
+from search_spaces.errors import CheckpointError, TrainingError, UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
@@ -73,6 +73,43 @@ def test_a_new_metric_starts_from_what_orders_its_labels_best(start: Path) -> No
         assert np.abs(rlm.predict_encoded(encoded, [metric])[metric].mean() - before).max() < 1e-4
 
 
+def test_a_start_can_be_named_by_metric(start: Path) -> None:
+    few, still = networks(24, 1), replace(QUICK, epochs=1, learning_rate=1e-9)
+    known = RLM.from_pretrained(start)
+    rows = known.network.metric_embedding.weight.detach().numpy()
+    labels = pd.DataFrame({"a": np.arange(24.0), "b": known.predict(few).frame()["log_params"]})
+    rlm = FineTunedRLM(StartConfig(str(start), like={"a": "live_log_macs"}), still).fit(few, labels)
+    begun = rlm.network.metric_embedding.weight.detach().numpy()
+    np.testing.assert_allclose(begun, rows[::-1], atol=1e-4)  # the one that is named; what orders its labels best
+    with pytest.raises(UnknownNameError, match="live_log_paths"):
+        FineTunedRLM(StartConfig(str(start), like={"a": "live_log_paths"}), still).fit(few, labels)
+
+
+def test_an_unfinished_fit_goes_on_from_its_own_start_only(start: Path, tmp_path: Path) -> None:
+    """The state is kept until the result is saved, and is not taken for that of another start."""
+    few, labels = networks(16, 1), pd.DataFrame({"score": np.arange(16.0)})
+    training, state = replace(QUICK, epochs=4, checkpoint_minutes=0), tmp_path / "state" / "training.pt"
+
+    def fitted(config: StartConfig) -> FineTunedRLM:
+        return FineTunedRLM(config, training).fit(few, labels, checkpoint=state.parent)
+
+    rlm = fitted(StartConfig(str(start)))
+    assert state.exists()
+    for other in ({"shrink": 0.5}, {"like": "log_params"}):
+        with pytest.raises(CheckpointError, match=r"other settings, data or start \(start\)"):
+            fitted(StartConfig(str(start), **other))  # type: ignore[arg-type]
+    again = fitted(StartConfig(str(start)))
+    np.testing.assert_array_equal(again.predict(few).mean, rlm.predict(few).mean)
+    again.save_pretrained(tmp_path / "done")
+    assert not state.exists()
+    other_weights = RLM.from_pretrained(start)
+    other_weights.finetune(few, labels, training=training, checkpoint=state.parent)
+    with torch.no_grad():
+        other_weights.network.metric_embedding.weight += 1
+    with pytest.raises(CheckpointError, match="start"):
+        other_weights.finetune(few, labels, training=training, checkpoint=state.parent)
+
+
 def test_a_start_is_blended_of_the_name_and_of_what_orders_the_labels(start: Path) -> None:
     """The embedding after a fit that changes nothing, as a mix of those of the checkpoint."""
     few, still = networks(24, 1), replace(QUICK, epochs=1, learning_rate=1e-9)
@@ -93,7 +130,7 @@ def test_a_start_is_blended_of_the_name_and_of_what_orders_the_labels(start: Pat
     ahead = 1 - scipy.stats.kendalltau(predicted["log_params"], predicted["live_log_macs"]).statistic - FAVOUR
     macs = 1 / (1 + np.exp(-20 * ahead))  # what the labels say of MACs: half of the start; the other half is the name
     np.testing.assert_allclose(both[0], [1 - macs / 2, macs / 2], atol=1e-3)
-    labels = labels.rename(columns={"macs": "log_params", "neither": "live_log_macs"})  # names that it knows count first
+    labels = labels.rename(columns={"macs": "log_params", "neither": "live_log_macs"})  # known names go first
     by_name, both = shares("live_log_macs", 0.0), shares("live_log_macs", 20.0)
     np.testing.assert_allclose(by_name, [[1, 0], [0, 1]], atol=1e-3)
     np.testing.assert_allclose(both[0], [1 - macs / 2, macs / 2], atol=1e-3)
@@ -206,6 +243,19 @@ def test_an_anchor_takes_weights_back_to_where_training_began(start: Path) -> No
         if name != "metric_embedding.weight":
             torch.testing.assert_close(begin[name], untouched[name], rtol=1e-4, atol=1e-6)
     assert any((end[name] - begin[name]).abs().max() > 1e-3 for name in end)
+
+
+def test_what_is_frozen_is_not_shrunk(start: Path) -> None:
+    before = RLM.from_pretrained(start).network.state_dict()
+    still = replace(QUICK, epochs=1, learning_rate=1e-9, weight_decay=0.0)
+    config = StartConfig(str(start), shrink=0.5, freeze=("encoder",))
+    rlm = FineTunedRLM(config, still).fit(networks(16, 1), pd.DataFrame({"score": np.arange(16.0)}))
+    after = rlm.network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("encoder."))
+    halved = [name for name in before if name.startswith("decoder") and before[name].dim() == 2]
+    assert halved
+    for name in halved:
+        torch.testing.assert_close(after[name], before[name] / 2, atol=1e-4, rtol=0)
 
 
 def test_a_checkpoint_is_shrunk_before_the_labels(start: Path) -> None:
