@@ -26,7 +26,7 @@ import pandas as pd
 from experiments.fresh_graphs import StreamConfig, learn_ranks, read_shard
 from experiments.pretrain import STATE, folder_of
 from experiments.pretrain import TRAINING as FREE_TRAINING
-from experiments.record import command_of, commit
+from experiments.record import command_of, commit, print_of
 from nasrlm.bench.files import replace_file
 from nasrlm.bench.inputs import complete_proxies
 from nasrlm.bench.machine import machine
@@ -172,13 +172,16 @@ def labelled_texts(name: str, config: LabelConfig) -> pd.DataFrame:
 
     Where a network has dead operations its live part has a row of its own, which does not know the devices.
     """
-    path = STATE / "labelled" / f"{name}-proxies-{'-'.join(map(str, astuple(config)))}.parquet"
+    table = load_table(name)
+    complete_proxies(table)
+    ranks = ranks_of(table)
+    known = np.flatnonzero(ranks[list(TARGETS)].notna().any(axis=1))
+    # A name for these settings, the ranks, and what texts are today: of anything else it would be another file.
+    probe = as_text(table.space.to_onnx(table.architectures[int(known[0])]), ReadingConfig("keep", config.functions))
+    key = print_of([astuple(config), ranks.round(6).to_csv(index=False), probe])
+    path = STATE / "labelled" / f"{name}-{key}.parquet"
     if not path.is_file():
-        table = load_table(name)
-        complete_proxies(table)
-        ranks = ranks_of(table)
         rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
-        known = np.flatnonzero(ranks[list(TARGETS)].notna().any(axis=1))
         written, length = list[tuple[int, str, bool]](), 0
         for row in rng.permutation(known)[: config.rows]:
             model = table.space.to_onnx(table.architectures[int(row)])

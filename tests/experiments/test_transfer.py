@@ -94,6 +94,15 @@ def test_labelled_texts_can_hold_every_function(state: Path) -> None:
 
 
 @needs_tables
+def test_texts_of_other_labels_are_not_taken_for_these(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = labelled_texts("nasbench_macro", LabelConfig(rows=6))
+    monkeypatch.setattr(transfer, "ranks_of", lambda table: 1 - ranks_of(table))
+    after = labelled_texts("nasbench_macro", LabelConfig(rows=6))
+    assert after["text"].equals(before["text"])
+    np.testing.assert_allclose(after[ACCURACY], 1 - before[ACCURACY])
+
+
+@needs_tables
 def test_texts_carry_the_labels_of_their_networks(state: Path) -> None:
     table = load_table("nasbench_macro")
     frame = labelled_texts("nasbench_macro", LabelConfig(rows=60))
