@@ -151,7 +151,7 @@ def weights_print(network: nn.Module) -> str:
     """A hash of all weights."""
     digest = hashlib.sha256()
     for name, weight in network.state_dict().items():
-        digest.update(name.encode() + weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
