@@ -222,12 +222,11 @@ class FineTunedRLM(RLM):
         like, blend, found = self.start.like, self.start.blend, []
         if not like:
             return None
-        likes = {name: like if isinstance(like, str) else like.get(name, BEST) for name in map(str, labels.columns)}
-        for named in likes.values():
-            if named != BEST and named not in known:
+        for name, values in labels.rename(columns=str).items():
+            wanted = like if isinstance(like, str) else like.get(str(name), BEST)
+            named = str(name) if name in known else wanted
+            if named not in (BEST, *known):
                 raise UnknownNameError(f"metric of {self.start.checkpoint}", named, [BEST, *known])
-        for (name, named), (_, values) in zip(likes.items(), labels.items(), strict=True):
-            named = name if name in known else named
             favoured = np.array([metric == named for metric in known], dtype=float)
             if named != BEST and not blend:
                 found.append(favoured)
