@@ -4,12 +4,13 @@
     python -m experiments.device_latency --tables fbnet --devices pixel2,fpga --draws 2
 
 Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free``, which
-saw no label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021);
-then it goes on with ten labels of the device left out, of other networks. It is judged by Spearman's rank correlation
-on networks that are functionally identical to none of the 900. Beside it stand what needs no further training:
-``process``, a Gaussian process on the predicted latencies of the known devices; ``nearest``, the one of them that
-orders the ten labels best; and the numbers of MACs and parameters. The devices are the 27 of HELP on NAS-Bench-201 and
-on FBNet. ``results/device_latency.csv`` has a row a device, draw of labels and method.
+saw no label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021).
+Then ten labels of the device left out, of other networks, say how it is read off from those (``read_off``); nothing is
+trained any more. It is judged by Spearman's rank correlation on networks that are functionally identical to none of
+the 900. Beside it stand ``nearest``, the one known device whose predicted latency orders the ten labels best, and the
+numbers of MACs and parameters. The columns are the 27 of HELP on NAS-Bench-201 and on FBNet.
+``results/device_latency.csv`` has a row a column, draw of labels and method; the summary averages the batch sizes of a
+device before the devices.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ from nasrlm.labels.tables import LabelTable, load_table
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM
-from surrogates.rlm.distillation import pseudo_labels
-from surrogates.rlm.few_shot import FineTunedRLM, StartConfig, nearest
+from surrogates.rlm.few_shot import FineTunedRLM, StartConfig, nearest, read_off
 
 CSV = RESULTS / "device_latency.csv"
 MODELS = Path("runs") / "device_latency"
@@ -49,12 +49,10 @@ TABLES = {"nasbench201": DEVICES, "fbnet": tuple(re.sub("_256$", "_64", device) 
 #: Networks whose latency is known on the other devices; labels of the new device; networks to judge by, at most.
 KNOWN, LABELS, TEST = 900, 10, 2000
 #: Steps of learning the other devices.
-STEPS = 1200
+STEPS = 600
 #: What differs from the benchmark's recipe where the other devices are learned: so many labels of 26 columns order
 #: networks by themselves, and a few columns a step cost a fraction of all.
 OTHERS = {"start.like": "best", "training.ranking": 0.0, "training.metrics_at_once": 6}
-#: Settings for the labels of the new device.
-ADAPTING = {**recipe(LABELS), "start.like": "best"}
 #: Columns that order networks by themselves, where a table has them.
 SIZES = ("macs", "params")
 KEYS = ["table", "column", "settings", "steps", "seed", "draw", "method"]
@@ -96,8 +94,8 @@ def main() -> None:
 
 
 def settings_of(steps: int) -> str:
-    """A hash of all that a row depends on besides its labels: the checkpoint, and how both fits go on from it."""
-    return print_of([content_of(FREE), learning(KNOWN, steps), ADAPTING])
+    """A hash of all that a row depends on besides its labels: the checkpoint, and how it goes on."""
+    return print_of([content_of(FREE), learning(KNOWN, steps)])
 
 
 def family(column: str) -> str:
@@ -140,18 +138,13 @@ def judged(
     rows = []
     for draw in draws:
         few = np.random.default_rng([seed, 6, draw]).permutation(rest[:-TEST])[:LABELS]
-        labelled = networks(table, few)
-        read = others_model.predict(labelled).mean
-        labels = table.frame[list(columns)].iloc[few].reset_index(drop=True)
-        surrogate = adapt(folder, draw)
+        read = others_model.predict(networks(table, few)).mean
         for column in columns:
             truth = table.frame[column].to_numpy(dtype=float)
-            surrogate.fit(labelled, labels[[column]])
             like = nearest(read, truth[few], others_model.metrics)
             found = {
-                "rlm": surrogate.predict(networks_to_judge).mean[:, 0],
+                "rlm": read_off(read, truth[few], guesses),
                 "nearest": guesses[:, others_model.metrics.index(like)],
-                "process": pseudo_labels(read, labels[[column]], guesses)[column].to_numpy(),
                 **{name: table.frame[name].to_numpy(dtype=float)[test] for name in SIZES if name in table.frame},
             }
             for method, values in found.items():
@@ -176,27 +169,19 @@ def learn_others(
     return surrogate.fit(networks(table, rows), labels, checkpoint=state, progress=True)
 
 
-def adapt(folder: Path, seed: int) -> FineTunedRLM:
-    """What goes on from the model in ``folder`` with ten labels, by the benchmark's recipe."""
-    surrogate = FineTunedRLM(StartConfig(str(folder)))
-    configure(surrogate, ADAPTING, seed=seed)
-    return surrogate
-
-
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per table and method the mean over columns, with its interval over draws of labels."""
+    """Per table and method the mean over devices, with its interval over draws of labels, and the hardest device."""
     if rows.empty:
         return rows
-    found = []
+    rows, found = rows.assign(device=rows["column"].str.removesuffix(SUFFIX).map(family)), []
     for (table, method), part in rows.groupby(["table", "method"]):
-        each = part.groupby("draw")["spearman_rho"].mean()
-        interval = Interval.of(each)
-        lowest = part.groupby("column")["spearman_rho"].mean()
+        devices = part.groupby(["draw", "device"])["spearman_rho"].mean()
+        interval, lowest = Interval.of(devices.groupby("draw").mean()), devices.groupby("device").mean()
         found.append(
             {
                 "table": table,
                 "method": method,
-                "columns": part["column"].nunique(),
+                "devices": part["device"].nunique(),
                 "spearman_rho": round(interval.mean, 4),
                 "half": round(interval.half, 4),
                 "lowest": f"{lowest.idxmin()} {lowest.min():.3f}",

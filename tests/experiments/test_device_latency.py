@@ -60,9 +60,10 @@ def test_a_device_left_out_is_learned_from_its_labels(
     rows = pd.read_csv(out)
     assert not rows.duplicated(KEYS).any()
     assert set(rows["column"]) == {f"titan_rtx_{batch}{SUFFIX}" for batch in (1, 32, 256)}
-    assert set(rows["method"]) == {"rlm", "process", "nearest", "macs", "params"} and set(rows["draw"]) == {0, 1}
+    assert set(rows["method"]) == {"rlm", "nearest", "macs", "params"} and set(rows["draw"]) == {0, 1}
     assert rows["spearman_rho"].between(-1, 1).all()
     assert rows[rows["method"] == "macs"]["spearman_rho"].min() > 0.5  # more work takes longer
     assert set(rows["nearest"]) <= set(others)
     assert "spearman_rho" in capsys.readouterr().out
-    assert summary(rows).set_index("method").loc["macs", "columns"] == 3
+    found = summary(rows).set_index("method").loc["macs"]
+    assert found["devices"] == 1 and found["lowest"].startswith("titan_rtx ")
