@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from experiments import error_analysis
 from experiments.error_analysis import figures_of, page, ranks, strongest
 from search_spaces.errors import DataNotFoundError, UsageError
+
+needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
 
 
 def test_errors_are_traced_to_what_causes_them() -> None:
@@ -49,11 +52,15 @@ def test_equal_values_share_their_rank() -> None:
     np.testing.assert_allclose(ranks(np.array([3.0, 1.0, 3.0, 9.0])), [0.5, 0.0, 0.5, 1.0])
 
 
+@needs_tables
 def test_without_runs_it_says_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_analysis, "analysed", lambda *arguments: [])
-    monkeypatch.setattr(sys, "argv", ["error_analysis", "--methods", "rlm,gcn"])
-    with pytest.raises(DataNotFoundError, match="--methods rlm,gcn --spaces"):
+    monkeypatch.setattr(error_analysis, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["error_analysis", "--methods", "rlm,gcn", "--tables", "nasbench201"])
+    with pytest.raises(DataNotFoundError, match="--methods rlm,gcn --spaces nasbench201"):
         error_analysis.main()
+
+
+def test_tables_that_the_benchmark_has_not_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["error_analysis", "--tables", "imagenet"])
     with pytest.raises(UsageError, match="imagenet"):
         error_analysis.main()
