@@ -5,12 +5,13 @@
 
 Every device is left out in turn, with all of its batch sizes. A language model goes on from ``rlm-free``, which
 saw no label, and learns the latencies of the other devices on 900 networks, as HELP does (Lee et al., NeurIPS 2021).
-Then ten labels of the device left out, of other networks, say how it is read off from those (``read_off``); nothing is
-trained any more. It is judged by Spearman's rank correlation on networks that are functionally identical to none of
-the 900. Beside it stand ``nearest``, the one known device whose predicted latency orders the ten labels best, and the
-numbers of MACs and parameters. The columns are the 27 of HELP on NAS-Bench-201 and on FBNet.
-``results/device_latency.csv`` has a row a column, draw of labels and method; the summary averages the batch sizes of a
-device before the devices.
+Then ten labels of the device left out, of other networks, say how it is read off from those
+(``surrogates/rlm/read_off.py``); nothing is trained any more. The ten are ``random``, or ten of a hundred that are
+``far_apart`` in what the model reads. It is judged by Spearman's rank correlation on networks that are functionally
+identical to none of the 900. Beside it stand ``nearest``, the one known device whose predicted latency orders the ten
+labels best, and the numbers of MACs and parameters. The columns are the 27 of HELP on NAS-Bench-201 and on FBNet.
+``results/device_latency.csv`` has a row a column, choice and draw of labels, and method; the summary averages the batch
+sizes of a device before the devices.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import re
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,8 @@ from nasrlm.labels.tables import LabelTable, load_table
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM
-from surrogates.rlm.few_shot import FineTunedRLM, StartConfig, nearest, read_off
+from surrogates.rlm.few_shot import FineTunedRLM, StartConfig, nearest
+from surrogates.rlm.read_off import far_apart, read_off
 
 CSV = RESULTS / "device_latency.csv"
 MODELS = Path("runs") / "device_latency"
@@ -48,6 +51,8 @@ DEVICES = (
 TABLES = {"nasbench201": DEVICES, "fbnet": tuple(re.sub("_256$", "_64", device) for device in DEVICES)}
 #: Networks whose latency is known on the other devices; labels of the new device; networks to judge by, at most.
 KNOWN, LABELS, TEST = 900, 10, 2000
+#: Networks that ten are chosen of.
+CANDIDATES = 100
 #: Steps of learning the other devices.
 STEPS = 600
 #: What differs from the benchmark's recipe where the other devices are learned: so many labels of 26 columns order
@@ -55,7 +60,7 @@ STEPS = 600
 OTHERS = {"start.like": "best", "training.ranking": 0.0, "training.metrics_at_once": 6}
 #: Columns that order networks by themselves, where a table has them.
 SIZES = ("macs", "params")
-KEYS = ["table", "column", "settings", "steps", "seed", "draw", "method"]
+KEYS = ["table", "column", "settings", "steps", "seed", "choice", "draw", "method"]
 
 
 def main() -> None:
@@ -89,7 +94,10 @@ def main() -> None:
             rows = judged(table, device, columns, draws, options.steps, options.seed, folder).assign(**run)
             done = pd.concat([done, rows], ignore_index=True)
             write_csv(options.out, done, command=command_of("experiments.device_latency"), seed=options.seed)
-            print(rows.groupby(["table", "column", "method"])["spearman_rho"].mean().round(3).to_string(), flush=True)
+            print(
+                rows.groupby(["table", "column", "choice", "method"])["spearman_rho"].mean().round(3).to_string(),
+                flush=True,
+            )
     print(summary(done).to_string(index=False))
 
 
@@ -121,7 +129,7 @@ def chosen(table: str, devices: str) -> list[str]:
 def judged(
     table: LabelTable, device: str, columns: Sequence[str], draws: Sequence[int], steps: int, seed: int, folder: Path
 ) -> pd.DataFrame:
-    """Spearman's rho of every method, on every column of ``device`` and draw of labels.
+    """Spearman's rho of every method, on every column of ``device``, choice and draw of labels.
 
     The model that learned the other devices is in ``folder``, or made there.
     """
@@ -137,19 +145,21 @@ def judged(
     guesses = others_model.predict(networks_to_judge).mean
     rows = []
     for draw in draws:
-        few = np.random.default_rng([seed, 6, draw]).permutation(rest[:-TEST])[:LABELS]
-        read = others_model.predict(networks(table, few)).mean
-        for column in columns:
+        candidates = np.random.default_rng([seed, 6, draw]).permutation(rest[:-TEST])[:CANDIDATES]
+        read = others_model.predict(networks(table, candidates)).mean
+        choices = {"random": np.arange(LABELS), "far_apart": far_apart(read, LABELS, seed=draw)}
+        for column, (choice, ten) in product(columns, choices.items()):
             truth = table.frame[column].to_numpy(dtype=float)
-            like = nearest(read, truth[few], others_model.metrics)
+            labels = truth[candidates[ten]]
+            like = nearest(read[ten], labels, others_model.metrics)
             found = {
-                "rlm": read_off(read, truth[few], guesses),
+                "rlm": read_off(read[ten], labels, guesses),
                 "nearest": guesses[:, others_model.metrics.index(like)],
                 **{name: table.frame[name].to_numpy(dtype=float)[test] for name in SIZES if name in table.frame},
             }
             for method, values in found.items():
                 rho = round(float(np.nan_to_num(spearman_rho(truth[test], values))), 4)
-                row = {"table": table.name, "column": column, "draw": draw, "method": method}
+                row = {"table": table.name, "column": column, "choice": choice, "draw": draw, "method": method}
                 rows.append({**row, "spearman_rho": rho, "nearest": like})
     return pd.DataFrame(rows)
 
@@ -170,16 +180,17 @@ def learn_others(
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per table and method the mean over devices, with its interval over draws of labels, and the hardest device."""
+    """Per table, choice and method the mean over devices, its interval over draws of labels, and the hardest device."""
     if rows.empty:
         return rows
     rows, found = rows.assign(device=rows["column"].str.removesuffix(SUFFIX).map(family)), []
-    for (table, method), part in rows.groupby(["table", "method"]):
+    for (table, choice, method), part in rows.groupby(["table", "choice", "method"]):
         devices = part.groupby(["draw", "device"])["spearman_rho"].mean()
         interval, lowest = Interval.of(devices.groupby("draw").mean()), devices.groupby("device").mean()
         found.append(
             {
                 "table": table,
+                "choice": choice,
                 "method": method,
                 "devices": part["device"].nunique(),
                 "spearman_rho": round(interval.mean, 4),

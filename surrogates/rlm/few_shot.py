@@ -258,32 +258,6 @@ def nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str
     return metrics[int(np.argmax(agreement(read, values)))]
 
 
-def read_off(read: np.ndarray, values: np.ndarray, fresh: np.ndarray) -> np.ndarray:
-    """What a metric nobody taught a model may be, from the metrics it knows: ``(k,)``, whose order counts, not unit.
-
-    Half is the reading that orders the labels best, half a ridge regression of the labels on all readings, everything
-    as normal scores of ranks: a new metric is often like a known one, and else a mixture of several. Ten labels are
-    enough where the model knows many metrics of the same kind, such as latencies of other devices.
-
-    Args:
-        read: What the model reads of ``n`` labelled networks, ``(n, m)``.
-        values: Their labels, ``(n,)``; NaN where not measured.
-        fresh: What it reads of ``k`` networks without labels, ``(k, m)``.
-
-    Raises:
-        UsageError: Fewer than two labels.
-    """
-    known = np.isfinite(values)
-    if known.sum() < 2:
-        raise UsageError(f"got {known.sum()} labels; reading a metric off needs two at least")
-    scores = normal_scores(np.concatenate([read[known], fresh]))
-    ours, others = scores[: known.sum()], scores[known.sum() :]
-    centred, wanted = ours - ours.mean(axis=0), normal_scores(values[known])
-    weights = centred.T @ np.linalg.solve(centred @ centred.T + np.eye(len(wanted)), wanted)
-    most_alike = int(np.argmax(agreement(read, values)))
-    return normal_scores(others @ weights) + others[:, most_alike]
-
-
 def _set_dropout(network: RLMNetwork, rate: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.Dropout):

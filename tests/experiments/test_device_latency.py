@@ -46,7 +46,7 @@ def test_a_device_left_out_is_learned_from_its_labels(
     )
     start = RLM(model, TrainingConfig(epochs=1, threads=1))
     start.fit(models, free_targets(models)[["log_macs", "live_depth"]]).save_pretrained(tmp_path / "start")
-    small = {"FREE": str(tmp_path / "start"), "MODELS": tmp_path / "models", "KNOWN": 40, "TEST": 60}
+    small = {"FREE": str(tmp_path / "start"), "MODELS": tmp_path / "models", "KNOWN": 40, "TEST": 60, "CANDIDATES": 30}
     for name, value in small.items():
         monkeypatch.setattr(device_latency, name, value)
     out = tmp_path / "scores.csv"
@@ -65,5 +65,6 @@ def test_a_device_left_out_is_learned_from_its_labels(
     assert rows[rows["method"] == "macs"]["spearman_rho"].min() > 0.5  # more work takes longer
     assert set(rows["nearest"]) <= set(others)
     assert "spearman_rho" in capsys.readouterr().out
-    found = summary(rows).set_index("method").loc["macs"]
+    assert set(rows["choice"]) == {"random", "far_apart"}
+    found = summary(rows).set_index(["choice", "method"]).loc[("random", "macs")]
     assert found["devices"] == 1 and found["lowest"].startswith("titan_rtx ")

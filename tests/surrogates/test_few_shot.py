@@ -20,7 +20,7 @@ from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
-from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig, read_off
+from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
 from surrogates.text import linearize
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
@@ -201,24 +201,6 @@ def test_what_was_expected_counts_less_the_more_labels_there_are() -> None:
         assert spearman_rho(guessed, target) > 0.8
     alone = pseudo_labels(read, labels, fresh)["toy_test"]
     assert spearman_rho(alone, truth) > spearman_rho(guessed, truth) > spearman_rho(alone, wrong)
-
-
-def test_a_new_metric_is_read_off_from_those_that_are_known() -> None:
-    """Like one of them, or a mixture that no single one is like; what was not measured has no say."""
-    rng = np.random.default_rng(0)
-    read = rng.normal(size=(210, 12))
-    few, fresh = read[:10], read[10:]
-    mixed = read @ np.array([1.0, -1.0, 1.0, -1.0, *[0.0] * 8])
-    for truth, least in (read[:, 3] + 0.1 * rng.normal(size=210), 0.7), (mixed, 0.5):
-        values = truth[:10].copy()
-        found = read_off(few, values, fresh)
-        assert found.shape == (200,) and spearman_rho(truth[10:], found) > least
-        gaps = np.concatenate([values, [np.nan] * 5])
-        np.testing.assert_allclose(read_off(np.concatenate([few, read[50:55]]), gaps, fresh), found)
-    alone = max(abs(spearman_rho(mixed[10:], column)) for column in fresh.T)
-    assert alone < spearman_rho(mixed[10:], read_off(few, mixed[:10], fresh))
-    with pytest.raises(UsageError, match="got 1 labels"):
-        read_off(few, np.array([1.0] + [np.nan] * 9), fresh)
 
 
 def test_a_small_space_is_used_up() -> None:
