@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import torch
 from scipy.special import softmax
 from torch import nn
@@ -24,6 +23,7 @@ from surrogates.rlm.distillation import fresh_networks, pseudo_labels
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
 from surrogates.rlm.labelled import Graphs, checked_columns
 from surrogates.rlm.model import RLMNetwork
+from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM
 from surrogates.rlm.scales import fit_scales
 
@@ -244,18 +244,6 @@ class FineTunedRLM(RLM):
             UsageError: Always.
         """
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
-
-
-def agreement(read: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Kendall's tau of ``values`` ``(n,)``, NaN where unknown, each column of ``read`` ``(n, m)``; -1 if constant."""
-    known = np.isfinite(values)
-    taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in read.T]
-    return np.nan_to_num(np.array(taus), nan=-1.0)
-
-
-def nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
-    """The metric whose predictions ``read`` ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
-    return metrics[int(np.argmax(agreement(read, values)))]
 
 
 def _set_dropout(network: RLMNetwork, rate: float) -> None:

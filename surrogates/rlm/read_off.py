@@ -10,7 +10,10 @@ know differs in some mixture of these ways. Ten networks far apart, measured onc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import scipy.stats
 
 from search_spaces.errors import UsageError
 from surrogates.gaussian_process import normal_scores
@@ -47,21 +50,38 @@ def far_apart(read: np.ndarray, count: int, *, seed: int) -> np.ndarray:
 def read_off(read: np.ndarray, values: np.ndarray, fresh: np.ndarray) -> np.ndarray:
     """What the new metric of fresh networks may be: ``(k,)``, whose order counts, not the unit.
 
-    A ridge regression (Hoerl & Kennard, 1970) of the labels on all readings, everything as normal scores of ranks.
+    The mean of three guesses, as few labels favour each in turn: ridge regressions (Hoerl & Kennard, 1970) on all
+    readings, one of the labels' ranks, one of their logarithms, and the ``nearest`` reading; all as normal scores.
 
     Args:
         read: What the model reads of ``n`` labelled networks, ``(n, m)``.
-        values: Their labels, ``(n,)``; NaN where not measured.
+        values: Their labels, ``(n,)``, positive, such as latencies; NaN where not measured.
         fresh: What it reads of ``k`` networks without labels, ``(k, m)``.
 
     Raises:
-        UsageError: Fewer than two labels.
+        UsageError: Fewer than two labels, or one that is not positive.
     """
     known = np.isfinite(values)
-    count = int(known.sum())
+    labels, count = values[known], int(known.sum())
     if count < 2:
         raise UsageError(f"got {count} labels; reading a metric off takes two at least")
+    if labels.min() <= 0:
+        raise UsageError(f"got a label of {labels.min():g}; only what is positive, such as a latency, is read off")
     scores = normal_scores(np.concatenate([read[known], fresh]))
     centred = scores[:count] - scores[:count].mean(axis=0)
-    dual = np.linalg.solve(centred @ centred.T + RIDGE * np.eye(count), normal_scores(values[known]))
-    return np.asarray(scores[count:] @ (centred.T @ dual))
+    wanted = np.stack([normal_scores(labels), np.log(labels) - np.log(labels).mean()], axis=1)
+    weights = centred.T @ np.linalg.solve(centred @ centred.T + RIDGE * np.eye(count), wanted)
+    alike = scores[count:, np.argmax(agreement(read[known], labels))]
+    return np.asarray(normal_scores(scores[count:] @ weights).sum(axis=1) + alike) / 3
+
+
+def agreement(read: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Kendall's tau of ``values`` ``(n,)``, NaN where unknown, each column of ``read`` ``(n, m)``; -1 if constant."""
+    known = np.isfinite(values)
+    taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in read.T]
+    return np.nan_to_num(np.array(taus), nan=-1.0)
+
+
+def nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
+    """The metric whose predictions ``read`` ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
+    return metrics[int(np.argmax(agreement(read, values)))]

@@ -17,7 +17,7 @@ def test_mixtures_are_found_that_no_single_reading_is_like() -> None:
     """Labels that are missing have no say."""
     rng = np.random.default_rng(0)
     read = rng.normal(size=(210, 12))
-    truth = read[:, :4] @ np.array([1.0, -1.0, 1.0, -1.0])
+    truth = np.exp(read[:, :4] @ np.array([1.0, -1.0, 1.0, -1.0]))
     few, fresh, values = read[:10], read[10:], truth[:10]
     found = read_off(few, values, fresh)
     assert found.shape == (200,)
@@ -27,13 +27,15 @@ def test_mixtures_are_found_that_no_single_reading_is_like() -> None:
     np.testing.assert_allclose(with_gaps, found)
     with pytest.raises(UsageError, match="got 1 labels"):
         read_off(few, np.array([1.0] + [np.nan] * 9), fresh)
+    with pytest.raises(UsageError, match="got a label of -1;"):
+        read_off(few, -np.ones(10), fresh)
 
 
-def test_only_the_order_of_readings_and_labels_counts() -> None:
+def test_neither_the_unit_of_labels_nor_the_scale_of_readings_counts() -> None:
     rng = np.random.default_rng(1)
-    read, values = rng.normal(size=(60, 5)), rng.normal(size=10)
+    read, values = rng.normal(size=(60, 5)), rng.uniform(1, 9, size=10)
     found = read_off(read[:10], values, read[10:])
-    np.testing.assert_allclose(read_off(np.exp(read[:10]), values**3, np.exp(read[10:])), found)
+    np.testing.assert_allclose(read_off(np.exp(read[:10]), 1000 * values, np.exp(read[10:])), found)
 
 
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 99))
