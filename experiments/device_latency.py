@@ -10,8 +10,8 @@ Then ten labels of the device left out, of other networks, say how it is read of
 ``far_apart`` in what the model reads. It is judged by Spearman's rank correlation on networks that are functionally
 identical to none of the 900. Beside it stand ``nearest``, the one known device whose predicted latency orders the ten
 labels best, and the numbers of MACs and parameters. The columns are the 27 of HELP on NAS-Bench-201 and on FBNet.
-``results/device_latency.csv`` has a row a column, choice and draw of labels, and method; the summary averages the batch
-sizes of a device before the devices.
+``results/device_latency.csv`` has a row a column, choice and draw of labels, and method; ``.md`` averages the batch
+sizes of a device, and then the devices.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.record import RESULTS, command_of, print_of, read_rows, write_csv
+from experiments.record import RESULTS, as_markdown, command_of, print_of, provenance, read_rows, write_csv
 from nasrlm.bench.inputs import networks
 from nasrlm.bench.methods import configure, content_of
 from nasrlm.bench.pretrained import FREE, finetuning_sizes, recipe
@@ -60,6 +60,8 @@ STEPS = 600
 OTHERS = {"start.like": "best", "training.ranking": 0.0, "training.metrics_at_once": 6}
 #: Columns that order networks by themselves, where a table has them.
 SIZES = ("macs", "params")
+#: Columns of the page: a method, and how its labels were chosen.
+COLUMNS = (("rlm", "far_apart"), ("rlm", "random"), ("nearest", "far_apart"), ("nearest", "random"), ("macs", "random"))
 KEYS = ["table", "column", "settings", "steps", "seed", "choice", "draw", "method"]
 
 
@@ -98,6 +100,10 @@ def main() -> None:
                 rows.groupby(["table", "column", "choice", "method"])["spearman_rho"].mean().round(3).to_string(),
                 flush=True,
             )
+    if done.empty:
+        return
+    facts = as_markdown(provenance(command_of("experiments.device_latency"), seed=options.seed))
+    options.out.with_suffix(".md").write_text(page(done) + "\n" + facts, encoding="utf-8")
     print(summary(done).to_string(index=False))
 
 
@@ -179,14 +185,40 @@ def learn_others(
     return surrogate.fit(networks(table, rows), labels, checkpoint=state, progress=True)
 
 
+def page(rows: pd.DataFrame) -> str:
+    """A table a search space: mean Spearman's rho of every device, by method and choice of the ten networks."""
+    lines = ["# A device that nobody measured", ""]
+    lines += [
+        f"Spearman's rho with {LABELS} labels of the device, once the others were learned on {KNOWN} networks; ± is half",
+        "the 95 % t-interval over draws of labels. `random` or `far_apart`: which networks were measured.",
+        "",
+    ]
+    for table, part in rows.groupby("table", sort=False):
+        means = by_device(part).pivot_table("spearman_rho", "device", ["method", "choice"])
+        columns = [column for column in COLUMNS if column in means]
+        lines += [f"## {table}", "", "| device | " + " | ".join(map(" ".join, columns)) + " |"]
+        lines += ["|" + "---|" * (len(columns) + 1)]
+        for device, values in means[columns].sort_index().iterrows():
+            lines.append(f"| {device} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+        overall = summary(part).set_index(["method", "choice"]).loc[columns]
+        shown = [f"{row.spearman_rho:.3f} ± {row.half:.3f}" for row in overall.itertuples()]
+        lines += ["| all | " + " | ".join(shown) + " |", ""]
+    return "\n".join(lines)
+
+
+def by_device(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the batch sizes of each device."""
+    rows = rows.assign(device=rows["column"].str.removesuffix(SUFFIX).map(family))
+    keys = ["table", "method", "choice", "device", "draw"]
+    return rows.groupby(keys, sort=False)["spearman_rho"].mean().reset_index()
+
+
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Per table, choice and method the mean over devices, its interval over draws of labels, and the hardest device."""
-    if rows.empty:
-        return rows
-    rows, found = rows.assign(device=rows["column"].str.removesuffix(SUFFIX).map(family)), []
-    for (table, choice, method), part in rows.groupby(["table", "choice", "method"]):
-        devices = part.groupby(["draw", "device"])["spearman_rho"].mean()
-        interval, lowest = Interval.of(devices.groupby("draw").mean()), devices.groupby("device").mean()
+    found = []
+    for (table, choice, method), part in by_device(rows).groupby(["table", "choice", "method"]):
+        interval = Interval.of(part.groupby("draw")["spearman_rho"].mean())
+        lowest = part.groupby("device")["spearman_rho"].mean()
         found.append(
             {
                 "table": table,

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from experiments import device_latency
-from experiments.device_latency import KEYS, SUFFIX, TABLES, chosen, family, summary
+from experiments.device_latency import KEYS, SUFFIX, TABLES, chosen, family, page, summary
 from search_spaces import registry
 from search_spaces.errors import UsageError
 from surrogates.free_targets import free_targets
@@ -67,4 +67,24 @@ def test_a_device_left_out_is_learned_from_its_labels(
     assert "spearman_rho" in capsys.readouterr().out
     assert set(rows["choice"]) == {"random", "far_apart"}
     found = summary(rows).set_index(["choice", "method"]).loc[("random", "macs")]
+    assert "| titan_rtx | " in out.with_suffix(".md").read_text()
     assert found["devices"] == 1 and found["lowest"].startswith("titan_rtx ")
+
+
+def test_batch_sizes_are_averaged_before_devices() -> None:
+    columns = ["titanx_1", "titanx_32", "titanx_256", "fpga"]
+    rows = pd.DataFrame(
+        [
+            ("t", f"{column}{SUFFIX}", choice, draw, method, rho + 0.1 * draw)
+            for column, rho in zip(columns, (0.5, 0.6, 0.7, 0.2), strict=True)
+            for choice in ("random", "far_apart")
+            for draw in (0, 1)
+            for method in ("rlm", "nearest", "macs")
+        ],
+        columns=["table", "column", "choice", "draw", "method", "spearman_rho"],
+    )
+    found = summary(rows).set_index(["choice", "method"]).loc[("random", "rlm")]
+    assert found["spearman_rho"] == pytest.approx((0.6 + 0.2) / 2 + 0.05) and found["lowest"] == "fpga 0.250"
+    written = page(rows)
+    assert "| fpga | 0.250 | 0.250 | 0.250 | 0.250 | 0.250 |" in written and "| titanx | 0.650 |" in written
+    assert "| all | 0.450 ± 0.635 |" in written  # t of one degree of freedom
