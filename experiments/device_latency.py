@@ -189,8 +189,8 @@ def page(rows: pd.DataFrame) -> str:
     """A table a search space: mean Spearman's rho of every device, by method and choice of the ten networks."""
     lines = ["# A device that nobody measured", ""]
     lines += [
-        f"Spearman's rho with {LABELS} labels of the device, once the others were learned on {KNOWN} networks; ± is half",
-        "the 95 % t-interval over draws of labels. `random` or `far_apart`: which networks were measured.",
+        f"Spearman's rho with {LABELS} labels of the device, once the others were learned on {KNOWN} networks. ± is",
+        "half the 95 % t-interval over draws of labels. `random` or `far_apart`: which networks were measured.",
         "",
     ]
     for table, part in rows.groupby("table", sort=False):
