@@ -87,4 +87,5 @@ def test_batch_sizes_are_averaged_before_devices() -> None:
     assert found["spearman_rho"] == pytest.approx((0.6 + 0.2) / 2 + 0.05) and found["lowest"] == "fpga 0.250"
     written = page(rows)
     assert "| fpga | 0.250 | 0.250 | 0.250 | 0.250 | 0.250 |" in written and "| titanx | 0.650 |" in written
-    assert "| all | 0.450 ± 0.635 |" in written  # t of one degree of freedom
+    assert "| mean of the devices | 0.450 ± 0.635 |" in written  # t of one degree of freedom
+    assert "| mean of all batch sizes, each a device | 0.550 ± 0.635 |" in written
