@@ -108,7 +108,6 @@ LEVERS = {
     "six_layers": _scratch("six encoder layers", {"model.encoder_layers": 6}),
     "narrow": _scratch("width 48 for 96", {"model.width": 48, "model.feed_forward": 128}),
     "wide": _scratch("width 192", {"model.width": 192, "model.feed_forward": 512}),
-    "inlined": _scratch("functions that are called once written where they are", {"reading.functions": "repeated"}),
     # 8: zero-cost values
     "given": Lever("given the table's zero-cost proxies as a prefix", method="rlm_zcp"),
 }
