@@ -190,8 +190,8 @@ def page(rows: pd.DataFrame) -> str:
     lines = ["# A device that nobody measured", ""]
     lines += [
         f"Spearman's rho with {LABELS} labels of the device, once the others were learned on {KNOWN} networks. ± is",
-        "half the 95 % t-interval over draws of labels. `random` or `far_apart`: which networks were measured. `rlm` reads",
-        "the device off from all that are known, `nearest` from the one that orders the labels best.",
+        "half the 95 % t-interval over draws of labels. `random` or `far_apart`: which networks were measured.",
+        "`rlm` reads the device off from all that are known, `nearest` from the one that orders the labels best.",
         "",
     ]
     for table, part in rows.groupby("table", sort=False):
