@@ -10,8 +10,6 @@ know differs in some mixture of these ways. Ten networks far apart, measured onc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.stats
 
@@ -71,7 +69,7 @@ def read_off(read: np.ndarray, values: np.ndarray, fresh: np.ndarray) -> np.ndar
     centred = scores[:count] - scores[:count].mean(axis=0)
     wanted = np.stack([normal_scores(labels), np.log(labels) - np.log(labels).mean()], axis=1)
     weights = centred.T @ np.linalg.solve(centred @ centred.T + RIDGE * np.eye(count), wanted)
-    alike = scores[count:, np.argmax(agreement(read[known], labels))]
+    alike = scores[count:, nearest(read[known], labels)]
     return np.asarray(normal_scores(scores[count:] @ weights).sum(axis=1) + alike) / 3
 
 
@@ -82,6 +80,6 @@ def agreement(read: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.array(taus), nan=-1.0)
 
 
-def nearest(read: np.ndarray, values: np.ndarray, metrics: Sequence[str]) -> str:
-    """The metric whose predictions ``read`` ``(n, m)`` order ``values`` ``(n,)`` (NaN where unknown) best."""
-    return metrics[int(np.argmax(agreement(read, values)))]
+def nearest(read: np.ndarray, values: np.ndarray) -> int:
+    """The column of ``read`` ``(n, m)`` that orders ``values`` ``(n,)`` (NaN where unknown) best."""
+    return int(np.argmax(agreement(read, values)))
