@@ -19,6 +19,7 @@ from nasrlm.bench.pretrained import (
     finetuning_sizes,
     judged_from,
     like_of,
+    weights_among,
 )
 from nasrlm.bench.settings import FLAN_LIVE, FLAN_ZCP_LIVE, LIVE, RLM_STEPS, SETTINGS
 from nasrlm.labels.names import metric
@@ -107,13 +108,14 @@ class Method:
 
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """What a run depends on besides its labels: ``chosen``, ``weights``, and the very checkpoint it starts from."""
-        start, weights = self.start_for(table), self.weights(table)
+        start, weights = self.start_for(table), self.weights(table, metrics, size)
         found = self.chosen(table, metrics, size) | ({"start": content_of(start)} if start else {})
         return found | ({"metric_weights": weights} if weights else {})
 
-    def weights(self, table: LabelTable) -> dict[str, float]:
-        """Weights of what is learned beside the metrics, for ``metric_weights`` of a language model; else empty."""
-        return dict.fromkeys(self.given(table), self.prefix) if self.prefix else {}
+    def weights(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, float]:
+        """``metric_weights`` of a language model where not all that one fit learns counts alike; else empty."""
+        among = weights_among(metrics, size) if self.start else {}
+        return among | (dict.fromkeys(self.given(table), self.prefix) if self.prefix else {})
 
     def start_for(self, table: LabelTable) -> str:
         """The checkpoint that fits on ``table`` go on from: it saw no label of that space.

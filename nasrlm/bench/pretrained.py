@@ -36,6 +36,9 @@ STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
 #: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen
 #: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
+#: Weight of an accuracy beside latencies from ``MANY`` labels on: they would drown it otherwise, being easier and more.
+#: With fewer labels it takes from them as much as it gives.
+QUALITY_WEIGHT, MANY = 4.0, 512
 #: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
 #: (``StartConfig.blend``).
 FEW, WORTH, BLEND = 64, 16, 20.0
@@ -100,6 +103,13 @@ def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, o
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
     held = few if size < FEW else {"start.shrink": SHRUNK}
     return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
+
+
+def weights_among(metrics: Sequence[str], size: int) -> dict[str, float]:
+    """Weights of ``metrics`` that one fit learns from ``size`` labels, for ``metric_weights``; 1 where not named."""
+    quality = [name for name in metrics if not metric(name).counts_dead]
+    drowned = size >= MANY and len(quality) < len(metrics)
+    return dict.fromkeys(quality, QUALITY_WEIGHT) if drowned else {}
 
 
 def recipe(size: int) -> dict[str, object]:

@@ -14,7 +14,7 @@ import search_spaces
 from nasrlm.bench import methods, runs
 from nasrlm.bench.inputs import graphs, open_table
 from nasrlm.bench.methods import Method, configure, find
-from nasrlm.bench.pretrained import judged_from, like_of, saw_labels_of
+from nasrlm.bench.pretrained import QUALITY_WEIGHT, judged_from, like_of, saw_labels_of, weights_among
 from nasrlm.bench.protocol import Protocol
 from search_spaces.errors import UnknownNameError
 from surrogates import registry
@@ -74,6 +74,28 @@ def test_only_what_dead_operations_touch_sees_them(name: str, own_file: Path) ->
     asked = (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"), ("params",))
     read = [find(name).create(table, metrics, 16, 3).reading.dead for metrics in asked]  # type: ignore[attr-defined]
     assert read == ["drop", "keep", "keep", "keep"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "size", "heavy"),
+    [
+        (("cifar10_test", "pixel3_latency_ms", "params"), 512, ("cifar10_test",)),
+        (("cifar10_test", "pixel3_latency_ms"), 128, ()),  # few labels: what it would gain the latency would lose
+        (("cifar10_test", "cifar100_test"), 512, ()),
+        (("pixel3_latency_ms", "params"), 512, ()),
+    ],
+)
+def test_accuracy_is_not_drowned_by_latencies(metrics: tuple[str, ...], size: int, heavy: tuple[str, ...]) -> None:
+    assert weights_among(metrics, size) == dict.fromkeys(heavy, QUALITY_WEIGHT)
+
+
+def test_weights_are_part_of_what_a_run_is(own_file: Path) -> None:
+    metrics = ("cifar10_test", "board_latency_ms")
+    table = open_table("mine", str(own_file), "nasbench_macro", metrics[1:], own_file.parent)
+    joint, scratch = find("rlm_joint"), find("rlm_scratch")
+    assert joint.identity(table, metrics, 512)["metric_weights"] == {"cifar10_test": QUALITY_WEIGHT}
+    for method, asked, size in (joint, metrics, 128), (joint, metrics[1:], 512), (scratch, metrics, 512):
+        assert "metric_weights" not in method.identity(table, asked, size)
 
 
 def test_a_new_metric_is_like_what_its_name_says() -> None:
