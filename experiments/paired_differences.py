@@ -48,7 +48,7 @@ def compared(folder: Path, pair: str) -> pd.DataFrame:
     """The rows of one pair.
 
     Raises:
-        UsageError: ``pair`` is no ``GRID:METHOD:OTHER``, the grid has no runs, or a method has none.
+        UsageError: ``pair`` is no ``GRID:METHOD:OTHER``, the grid or a method has no runs, or they share no draw.
     """
     if pair.count(":") != 2:
         raise UsageError(f"--pairs {pair}: a pair is GRID:METHOD:OTHER, such as {PAIRS[0]}")
@@ -74,6 +74,8 @@ def compared(folder: Path, pair: str) -> pd.DataFrame:
             gap = Interval.of(gaps[score])
             row |= {short: round(gap.mean, 4), f"{short}_half": round(gap.half, 4)}
         rows.append(row)
+    if not rows:
+        raise UsageError(f"--pairs {pair}: {method} and {other} have run on no draw both; compare others")
     return pd.DataFrame(rows)
 
 

@@ -22,7 +22,8 @@ def runs(tmp_path: Path) -> Path:
                 rows.append(
                     {"table": "t", "metric": "m", "n_labels": size, "seed": seed, "method": method, "kendall_tau": tau}
                 )
-    rows.append({"table": "t", "metric": "m", "n_labels": 16, "seed": 3, "method": "bad", "kendall_tau": 9.0})
+    for seed, method in (3, "bad"), (4, "alone"):
+        rows.append({"table": "t", "metric": "m", "n_labels": 16, "seed": seed, "method": method, "kendall_tau": 9.0})
     frame = pd.DataFrame(rows).assign(spearman_rho=lambda table: table["kendall_tau"] / 2)
     frame.to_parquet(tmp_path / "kendall_tau_joint.parquet")
     return tmp_path
@@ -50,7 +51,7 @@ def test_what_draws_have_in_common_drops_out(
     assert "joint good bad 128 labels: tau -0.200 over 1 metrics, 0 ahead, 1 behind" in shown
 
 
-@pytest.mark.parametrize("pairs", ["joint:good", "core:good:bad", "joint:good:better"])
+@pytest.mark.parametrize("pairs", ["joint:good", "core:good:bad", "joint:good:better", "joint:good:alone"])
 def test_a_pair_that_cannot_be_compared_is_named(runs: Path, monkeypatch: pytest.MonkeyPatch, pairs: str) -> None:
     with pytest.raises(UsageError, match=f"--pairs {pairs}"):
         run(monkeypatch, runs, pairs)
