@@ -172,12 +172,7 @@ def decided(lever: Lever, protocol: Protocol) -> tuple[object, ...]:
     table, method = table_of(protocol, FOLDER), lever.made()
     surrogate = method.create(table, protocol.metrics, protocol.sizes[0], 0)
     configs = [value for value in vars(surrogate).values() if is_dataclass(value)]
-    return (
-        configs,
-        getattr(surrogate, "value_scale", ""),
-        lever.fits,
-        method.weights(table, protocol.metrics, protocol.sizes[0]),
-    )
+    return configs, getattr(surrogate, "value_scale", ""), lever.fits, method.weights(table)
 
 
 def run(lever: Lever, protocol: Protocol, seed: int) -> dict[str, float]:

@@ -84,6 +84,11 @@ def nds() -> list[Protocol]:
     return [Protocol(name, ("cifar10_test",), (TARGET_LABELS.get(name, ENAS_LABELS),), 5) for name in names]
 
 
+def results_name(grid: str) -> str:
+    """What the runs and results of the grid called ``grid`` are called: the core grid is the benchmark itself."""
+    return "kendall_tau" if grid == "core" else f"kendall_tau_{grid}"
+
+
 #: Grids by name.
 GRIDS: dict[str, Callable[[], list[Protocol]]] = {
     "core": core,

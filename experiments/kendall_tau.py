@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.grids import GRIDS
+from experiments.grids import GRIDS, results_name
 from experiments.record import RESULTS, as_markdown, command_of, provenance
 from nasrlm.bench.inputs import labels_print, table_of
 from nasrlm.bench.methods import METHODS
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="run nothing")
     options = parser.parse_args()
     grid = "quick" if options.quick else options.grid
-    name = "kendall_tau" if grid == "core" else f"kendall_tau_{grid}"
+    name = results_name(grid)
     wanted = options.spaces.split(",") if options.spaces else None
     every = GRIDS[grid]()
     chosen = [protocol for protocol in every if wanted is None or protocol.table in wanted]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.grids import results_name
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.summary import KEYS, Interval
 from search_spaces.errors import UsageError
@@ -53,7 +54,7 @@ def compared(folder: Path, pair: str) -> pd.DataFrame:
     if pair.count(":") != 2:
         raise UsageError(f"--pairs {pair}: a pair is GRID:METHOD:OTHER, such as {PAIRS[0]}")
     grid, method, other = pair.split(":")
-    path = folder / ("kendall_tau.parquet" if grid == "core" else f"kendall_tau_{grid}.parquet")
+    path = folder / f"{results_name(grid)}.parquet"
     if not path.is_file():
         raise UsageError(f"--pairs {pair}: {path} is not there; run python -m experiments.kendall_tau --grid {grid}")
     runs = pd.read_parquet(path, columns=[*KEYS, "method", "seed", *SCORES.values()])

@@ -178,7 +178,7 @@ class Trial(NamedTuple):
         rows = draw(table, protocol, metric, protocol.sizes[0], seed)
         surrogate = method.create(table, protocol.metrics, len(rows.train), seed + 1000 * fit)
         labels = labels_of(table, method, [metric], rows.train)
-        weights = method.weights(table, protocol.metrics, len(rows.train))
+        weights = method.weights(table)
         how: dict[str, Any] = {"metric_weights": weights} if weights else {}
         begin = time.process_time()
         surrogate.fit(networks(table, rows.train), labels, **how)

@@ -7,9 +7,8 @@ that a search which buys labels round by round can refit it each time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import pandas as pd
 
@@ -21,7 +20,6 @@ from surrogates.free_targets import TARGETS
 from surrogates.rlm import RLM
 from surrogates.rlm.config import LINES, ReadingConfig, TrainingConfig
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
-from surrogates.rlm.labelled import Graphs
 
 
 class FewShotRLM(FineTunedRLM):
@@ -43,28 +41,6 @@ class FewShotRLM(FineTunedRLM):
         if not is_start(found):
             raise UsageError(f"{checkpoint} reads no lines or knows no free targets; begin with {START}, say")
         self._before, self._seed = found.metrics, seed
-
-    def fit(
-        self,
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        *,
-        validation: tuple[Graphs, pd.DataFrame] | None = None,
-        metric_weights: Mapping[str, float] | None = None,
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-    ) -> Self:
-        """See ``FineTunedRLM.fit``; ``metric_weights`` are those of the recipe (``weights_among``) unless given."""
-        if metric_weights is None:
-            metric_weights = weights_among([str(column) for column in labels.columns], len(labels))
-        return super().fit(
-            graphs,
-            labels,
-            validation=validation,
-            metric_weights=metric_weights,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
 
     def _settle(self, labels: pd.DataFrame) -> None:
         """The recipe for so many labels; of the settings of an earlier fit nothing is left."""
@@ -92,4 +68,4 @@ def few_shot_settings(known: Sequence[str], metrics: Sequence[str], size: int) -
         size: Number of labels.
     """
     chosen = {**recipe(size), "training.threads": 0, "start.like": like_of(metrics, known)}
-    return {**chosen, **METHODS["rlm"].blind(metrics)}
+    return {**chosen, **weights_among(metrics, size), **METHODS["rlm"].blind(metrics)}

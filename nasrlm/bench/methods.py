@@ -87,6 +87,7 @@ class Method:
         found |= self.blind(metrics)
         if self.start:
             found.setdefault("start.like", like_of(metrics, _metrics_of(self.start_for(table))))
+            found |= weights_among(metrics, size)
         given = self.given(table)
         if self.prefix:
             return found
@@ -108,14 +109,13 @@ class Method:
 
     def identity(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, object]:
         """What a run depends on besides its labels: ``chosen``, ``weights``, and the very checkpoint it starts from."""
-        start, weights = self.start_for(table), self.weights(table, metrics, size)
+        start, weights = self.start_for(table), self.weights(table)
         found = self.chosen(table, metrics, size) | ({"start": content_of(start)} if start else {})
         return found | ({"metric_weights": weights} if weights else {})
 
-    def weights(self, table: LabelTable, metrics: Sequence[str], size: int) -> dict[str, float]:
-        """``metric_weights`` of a language model where not all that one fit learns counts alike; else empty."""
-        among = weights_among(metrics, size) if self.start else {}
-        return among | (dict.fromkeys(self.given(table), self.prefix) if self.prefix else {})
+    def weights(self, table: LabelTable) -> dict[str, float]:
+        """Weights of what is learned beside the metrics, for ``metric_weights`` of a language model; else empty."""
+        return dict.fromkeys(self.given(table), self.prefix) if self.prefix else {}
 
     def start_for(self, table: LabelTable) -> str:
         """The checkpoint that fits on ``table`` go on from: it saw no label of that space.

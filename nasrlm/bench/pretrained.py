@@ -105,11 +105,11 @@ def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, o
     return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
 
 
-def weights_among(metrics: Sequence[str], size: int) -> dict[str, float]:
-    """Weights of ``metrics`` that one fit learns from ``size`` labels, for ``metric_weights``; 1 where not named."""
+def weights_among(metrics: Sequence[str], size: int) -> dict[str, object]:
+    """The setting that weighs ``metrics`` which one fit learns from ``size`` labels; none where all count alike."""
     quality = [name for name in metrics if not metric(name).counts_dead]
-    drowned = size >= MANY and len(quality) < len(metrics)
-    return dict.fromkeys(quality, QUALITY_WEIGHT) if drowned else {}
+    drowned = size >= MANY and 0 < len(quality) < len(metrics)
+    return {"start.weights": dict.fromkeys(quality, QUALITY_WEIGHT)} if drowned else {}
 
 
 def recipe(size: int) -> dict[str, object]:

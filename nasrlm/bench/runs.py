@@ -136,7 +136,7 @@ def _fit_and_judge(task: Task, store: Store) -> list[dict[str, Any]]:
     train, test = networks(table, rows.train), graphs(table, method, task.metrics, rows.test, folder)
     surrogate = method.create(table, task.metrics, task.size, task.seed)
 
-    weights = method.weights(table, task.metrics, task.size)
+    weights = method.weights(table)
     how: dict[str, Any] = {"metric_weights": weights} if weights else {}
 
     begin, begin_cpu = time.perf_counter(), time.process_time()

@@ -41,7 +41,7 @@ def finetune(
 
     Example: nasrlm finetune nasbench201 nasbench_macro --metrics cifar10_test --size 64 --out runs/macro
     """
-    from nasrlm.bench.pretrained import judged_from, saw_labels_of, weights_among
+    from nasrlm.bench.pretrained import judged_from, saw_labels_of
     from nasrlm.cli.labelled import judge, read_labelled, set_aside
     from surrogates import registry
 
@@ -54,8 +54,7 @@ def finetune(
     start = few_shot(trained, checkpoint, split(metrics), how_many, split(freeze), validated=aside is not None)
     if start is not None:
         configure(start, option or (), seed=seed)
-        weights = weights_among(split(metrics), how_many)
-        fitted = fit(start, learn, aside, out, metric_weights=weights, **how)
+        fitted = fit(start, learn, aside, out, **how)
     else:
         configure(trained, option or (), seed=seed)
         fitted = tune(trained, learn, aside, out, freeze=split(freeze), **how)

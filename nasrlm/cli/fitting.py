@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,32 +96,15 @@ def few_shot(
 
 
 def fit(
-    surrogate: Surrogate,
-    learn: Labelled,
-    aside: Labelled | None,
-    out: Path,
-    *,
-    resume: bool,
-    progress: bool,
-    metric_weights: Mapping[str, float] | None = None,
+    surrogate: Surrogate, learn: Labelled, aside: Labelled | None, out: Path, *, resume: bool, progress: bool
 ) -> Surrogate:
     """Fit from nothing and save into ``out``; a surrogate that can keep its state does, for ``--resume``.
-
-    Args:
-        surrogate: What to fit.
-        learn: Labelled networks.
-        aside: Further ones for validation.
-        out: Folder.
-        resume: Go on with what ``out`` holds.
-        progress: Show a progress bar.
-        metric_weights: Weight of a metric's loss, for a language model; 1 where not named.
 
     Raises:
         UsageError: ``resume`` is set for a surrogate that keeps no state, or networks were set ``aside`` for validation
             for one that has no use for them.
     """
-    weights = metric_weights or {}
-    return _run(surrogate.fit, learn, aside, out, metric_weights=weights, resume=resume, progress=progress)
+    return _run(surrogate.fit, learn, aside, out, resume=resume, progress=progress)
 
 
 def tune(
@@ -152,7 +135,6 @@ def _run(
     out: Path,
     *,
     freeze: Sequence[str] = (),
-    metric_weights: Mapping[str, float] | None = None,
     resume: bool,
     progress: bool,
 ) -> Surrogate:
@@ -162,8 +144,6 @@ def _run(
         extras["validation"] = (aside.networks, aside.labels)
     if freeze:
         extras["freeze"] = tuple(freeze)
-    if metric_weights:
-        extras["metric_weights"] = metric_weights
     if unknown := [name for name in extras if name not in accepted]:
         raise UsageError(f"this surrogate has no use for --{' and --'.join(unknown)}; leave it out")
     if "checkpoint" in accepted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -56,6 +56,7 @@ class StartConfig:
             ``FAVOUR`` more for ``like``. A mean of embeddings predicts about the mean of what they predict. 0 takes
             ``like`` alone; with ``best`` there is no other half. A metric that the checkpoint knows by name starts so,
             too, from itself in place of ``like``: under one name, another space may ask for something else.
+        weights: Weight of a metric's loss where ``metric_weights`` of ``fit`` does not name it; 1 where neither does.
     """
 
     checkpoint: str
@@ -67,6 +68,7 @@ class StartConfig:
     freeze: tuple[str, ...] = ()
     like: str | Mapping[str, str] = BEST
     blend: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pool < 0 or self.pool_epochs < 1:
@@ -125,6 +127,7 @@ class FineTunedRLM(RLM):
         """
         checked_columns(graphs, labels, validation, metric_weights)
         self._settle(labels)
+        metric_weights = {**self.start.weights, **(metric_weights or {})}
         spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
         calibration, self.calibration = self.calibration, CalibrationConfig()  # done: ``finetune`` has none of its own
         try:

@@ -14,14 +14,13 @@ import search_spaces
 from nasrlm.bench.pretrained import QUALITY_WEIGHT, recipe
 from nasrlm.cli import main
 from nasrlm.cli.models import surrogate_for
-from nasrlm.few_shot import FewShotRLM
+from nasrlm.few_shot import FewShotRLM, few_shot_settings
 from nasrlm.metrics import kendall_tau
 from nasrlm.search import SearchConfig
 from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
-from surrogates.rlm.few_shot import FineTunedRLM
 
 SIZES = ("params", "macs")
 
@@ -67,6 +66,12 @@ def test_settings_follow_the_number_of_labels(start: Path) -> None:
     assert kendall_tau(labels["params"].to_numpy()[64:], predicted) > 0.7
 
 
+@pytest.mark.parametrize(("size", "weights"), [(16, {}), (600, {"cifar10_test": QUALITY_WEIGHT})])
+def test_accuracy_weighs_beside_latencies_as_the_recipe_says(size: int, weights: dict[str, float]) -> None:
+    metrics = ["cifar10_test", "pixel3_latency_ms"]
+    assert few_shot_settings(["accuracy", "latency"], metrics, size).get("start.weights", {}) == weights
+
+
 def test_nothing_is_left_of_an_earlier_fit(start: Path) -> None:
     """Dead operations, which do not touch an accuracy, are read again where a device is asked for."""
     space, rng = search_spaces.get("nasbench_macro"), np.random.default_rng(1)
@@ -75,17 +80,6 @@ def test_nothing_is_left_of_an_earlier_fit(start: Path) -> None:
     for metric, dead in ("cifar10_test", "drop"), ("pixel3_latency_ms", "keep"):
         surrogate.fit(networks, pd.DataFrame({metric: np.arange(8.0)}))
         assert surrogate.reading.dead == dead
-
-
-def test_accuracy_weighs_as_the_recipe_says_unless_told(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[object] = []
-    monkeypatch.setattr(FineTunedRLM, "fit", lambda self, *_, metric_weights, **__: given.append(metric_weights))
-    labels = pd.DataFrame(np.zeros((600, 2)), columns=["cifar10_test", "pixel3_latency_ms"])
-    surrogate = FewShotRLM(start)
-    surrogate.fit([""] * 600, labels)
-    surrogate.fit([""] * 16, labels[:16])
-    surrogate.fit([""] * 600, labels, metric_weights={"pixel3_latency_ms": 2.0})
-    assert given == [{"cifar10_test": QUALITY_WEIGHT}, {}, {"pixel3_latency_ms": 2.0}]
 
 
 def test_a_search_buys_labels_and_refits(start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

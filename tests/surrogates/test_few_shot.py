@@ -43,6 +43,23 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_weights_of_the_start_hold_unless_fit_is_given_others(start: Path) -> None:
+    few, test = networks(16, 1), networks(30, 2)
+    labels = pd.DataFrame({"up": np.arange(16.0), "down": -np.arange(16.0)})
+    training = replace(QUICK, epochs=2)
+
+    def predicted(weights: dict[str, float], given: dict[str, float] | None) -> np.ndarray:
+        config = StartConfig(str(start), weights=weights)
+        return FineTunedRLM(config, training).fit(few, labels, metric_weights=given).predict(test).mean
+
+    heavy, plain = predicted({"up": 4.0}, None), predicted({}, None)
+    np.testing.assert_array_equal(heavy, predicted({}, {"up": 4.0}))
+    assert np.abs(heavy - plain).max() > 1e-3
+    np.testing.assert_array_equal(predicted({"up": 4.0}, {"up": 1.0}), plain)
+    with pytest.raises(UnknownNameError, match="sideways"):
+        predicted({"sideways": 2.0}, None)
+
+
 def test_fit_goes_on_from_the_checkpoint_and_forgets_its_metrics(start: Path) -> None:
     """A new metric begins as the known one whose embedding it got; with a random embedding it is another."""
     few, test = networks(16, 1), networks(30, 2)
