@@ -20,6 +20,7 @@ from surrogates.free_targets import TARGETS
 from surrogates.rlm import RLM
 from surrogates.rlm.config import LINES, ReadingConfig, TrainingConfig
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.rlm.selection import SelectionConfig
 
 
 class FewShotRLM(FineTunedRLM):
@@ -45,7 +46,7 @@ class FewShotRLM(FineTunedRLM):
     def _settle(self, labels: pd.DataFrame) -> None:
         """The recipe for so many labels; of the settings of an earlier fit nothing is left."""
         self.start, self.training = StartConfig(self.start.checkpoint), TrainingConfig()
-        self.reading = ReadingConfig()
+        self.reading, self.selection = ReadingConfig(), SelectionConfig()
         metrics = [str(column) for column in labels.columns]
         configure(self, few_shot_settings(self._before, metrics, len(labels)), seed=self._seed)
 

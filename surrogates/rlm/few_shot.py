@@ -21,11 +21,12 @@ from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import fresh_networks, pseudo_labels
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
-from surrogates.rlm.labelled import Graphs, checked_columns
+from surrogates.rlm.labelled import Graphs
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM
 from surrogates.rlm.scales import fit_scales
+from surrogates.rlm.selection import SelectionConfig
 
 #: ``StartConfig.like``: choose by the labels.
 BEST = "best"
@@ -93,6 +94,7 @@ class FineTunedRLM(RLM):
         decoding: How ``predict`` reads numbers out.
         reading: What of a graph is read, whatever the checkpoint read.
         calibration: How ``fit`` learns how wide intervals must be.
+        selection: What ``fit`` tries beside ``training``.
     """
 
     def __init__(
@@ -103,32 +105,31 @@ class FineTunedRLM(RLM):
         *,
         reading: ReadingConfig | None = None,
         calibration: CalibrationConfig | None = None,
+        selection: SelectionConfig | None = None,
     ) -> None:
-        super().__init__(None, training, decoding, reading=reading, calibration=calibration)
+        super().__init__(None, training, decoding, reading=reading, calibration=calibration, selection=selection)
         self.start = start
         self._began = ""
 
-    def fit(
+    def _weights(self, metric_weights: Mapping[str, float] | None) -> dict[str, float]:
+        return {**self.start.weights, **(metric_weights or {})}
+
+    def _fit_once(
         self,
         graphs: Graphs,
         labels: pd.DataFrame,
-        *,
-        validation: tuple[Graphs, pd.DataFrame] | None = None,
-        metric_weights: Mapping[str, float] | None = None,
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-    ) -> Self:
-        """See ``RLM.finetune``; every call begins at the checkpoint anew.
+        validation: tuple[Graphs, pd.DataFrame] | None,
+        metric_weights: Mapping[str, float] | None,
+        checkpoint: str | Path | None,
+        progress: bool,
+    ) -> None:
+        """Every fit begins at the checkpoint anew.
 
         Raises:
             CheckpointError: There is no such checkpoint.
             UnknownNameError: It has no metric ``StartConfig.like``; or as ``RLM.finetune``.
             UsageError: As ``RLM.finetune``.
         """
-        checked_columns(graphs, labels, validation, metric_weights)
-        self._settle(labels)
-        metric_weights = {**self.start.weights, **(metric_weights or {})}
-        spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
         calibration, self.calibration = self.calibration, CalibrationConfig()  # done: ``finetune`` has none of its own
         try:
             found = RLM.from_pretrained(self.start.checkpoint)
@@ -154,14 +155,11 @@ class FineTunedRLM(RLM):
             )
         finally:
             self.calibration, self._began = calibration, ""
-        return self.keep([str(column) for column in labels.columns])._spread(spreads)
+        self.keep([str(column) for column in labels.columns])
 
     def _start_print(self) -> str:
         """While ``fit`` goes on from the checkpoint: that, and how; what is made of it may differ by rounding."""
         return self._began or super()._start_print()
-
-    def _settle(self, labels: pd.DataFrame) -> None:
-        """Choose settings for ``labels`` before all else; here they are those that were given."""
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with the start of every metric of ``labels``."""

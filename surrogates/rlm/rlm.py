@@ -33,6 +33,7 @@ from surrogates.rlm.prediction import Readout
 from surrogates.rlm.pretrained import Pretrained, checkpoint_folder
 from surrogates.rlm.runtimes import RuntimeCache
 from surrogates.rlm.scales import Scale, fit_scales
+from surrogates.rlm.selection import Selected, SelectionConfig, better
 from surrogates.rlm.training import train
 
 
@@ -41,10 +42,11 @@ class RLM(Surrogate):
 
     Args:
         model: Shape of the network.
-        training: How ``fit`` trains.
+        training: How ``fit`` trains; afterwards how it did.
         decoding: How ``predict`` reads numbers out.
         reading: What of a graph is read.
         calibration: How ``fit`` learns how wide intervals must be.
+        selection: What ``fit`` tries beside ``training``, and takes where it orders labels set aside better.
         value_scale: ``quantile`` or ``raw``, for all metrics or by name (``quantile`` where not named); see
             ``surrogates.rlm.scales``.
         digits: Digits written per number (of the mantissa, for raw values).
@@ -59,6 +61,7 @@ class RLM(Surrogate):
         *,
         reading: ReadingConfig | None = None,
         calibration: CalibrationConfig | None = None,
+        selection: SelectionConfig | None = None,
         value_scale: str | Mapping[str, str] = "quantile",
         digits: int = 3,
         vocabulary: int = 1024,
@@ -68,6 +71,7 @@ class RLM(Surrogate):
         self.decoding = decoding or DecodingConfig()
         self.reading = reading or ReadingConfig()
         self.calibration = calibration or CalibrationConfig()
+        self.selection = selection or SelectionConfig()
         self.value_scale = value_scale if isinstance(value_scale, str) else dict(value_scale)
         self.digits = digits
         self.vocabulary = vocabulary
@@ -81,6 +85,7 @@ class RLM(Surrogate):
         self._known: TrainingDistribution | None = None
         self._runtimes = RuntimeCache()
         self._unfinished: Path | None = None
+        self._selected: Selected | None = None
 
     @property
     def reader(self) -> Reader:
@@ -131,7 +136,7 @@ class RLM(Surrogate):
             metric_weights: Weight of a metric's loss; 1 where not named.
             checkpoint: Folder that keeps the state of an unfinished fit; the same call resumes it, and
                 ``save_pretrained`` removes it once the result is safe. (The further fits of
-                ``CalibrationConfig.folds``, which come first, begin anew.)
+                ``SelectionConfig`` and ``CalibrationConfig.folds``, which come first, begin anew.)
             progress: Show a progress bar.
 
         Raises:
@@ -141,11 +146,33 @@ class RLM(Surrogate):
             TrainingError: The loss is not finite.
         """
         checked_columns(graphs, labels, validation, metric_weights)
+        self._settle(labels)
+        metric_weights = self._weights(metric_weights)
+        self._select_training(graphs, labels, metric_weights)
         spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
+        self._fit_once(graphs, labels, validation, metric_weights, checkpoint, progress)
+        return self._spread(spreads)
+
+    def _settle(self, labels: pd.DataFrame) -> None:
+        """Choose settings for ``labels`` before all else; here they are those that were given."""
+
+    def _weights(self, metric_weights: Mapping[str, float] | None) -> dict[str, float]:
+        """Weights of metrics as ``fit`` uses them."""
+        return dict(metric_weights or {})
+
+    def _fit_once(
+        self,
+        graphs: Graphs,
+        labels: pd.DataFrame,
+        validation: tuple[Graphs, pd.DataFrame] | None,
+        metric_weights: Mapping[str, float] | None,
+        checkpoint: str | Path | None,
+        progress: bool,
+    ) -> None:
+        """Fit by the settings there are, with no further fits before it."""
         texts = self._texts(graphs)
         self.initialise([*chain(*texts)], labels)
         self._learn(texts, labels, validation, metric_weights, checkpoint, progress, start="")
-        return self._spread(spreads)
 
     def initialise(self, texts: Sequence[str], labels: pd.DataFrame) -> Self:
         """An untrained model: tokenizer learned from ``texts``, scales from ``labels``, random weights.
@@ -244,7 +271,7 @@ class RLM(Surrogate):
         graphs: Graphs,
         labels: pd.DataFrame,
         validation: tuple[Graphs, pd.DataFrame] | None,
-        metric_weights: Mapping[str, float] | None,
+        metric_weights: Mapping[str, float],
     ) -> dict[str, float]:
         """Spreads by ``CalibrationConfig``: fits like this one, each without a part of the labels."""
         if not self.calibration.folds:
@@ -257,12 +284,39 @@ class RLM(Surrogate):
         fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before all these fits
 
         def refit(learned: Graphs, known: pd.DataFrame) -> RLM:
-            other = copy.copy(self)
-            other.calibration, other._runtimes = CalibrationConfig(), RuntimeCache()
-            weights = {name: weight for name, weight in (metric_weights or {}).items() if name in known}
-            return other.fit(learned, known, metric_weights=weights)
+            return self._refitted(self.training, learned, known, metric_weights)
 
         return learn_spreads(refit, graphs, labels, self.calibration, seed=self.training.seed)
+
+    def _select_training(self, graphs: Graphs, labels: pd.DataFrame, metric_weights: Mapping[str, float]) -> None:
+        """Take the better training by ``SelectionConfig``, whatever an earlier fit took."""
+        if self._selected is not None and self.training is self._selected.taken:
+            self.training = self._selected.asked
+        if not self.selection.set_aside:
+            return
+        labels = labels.rename(columns=str)
+        fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before these fits
+
+        def refit(tried: TrainingConfig, learned: Graphs, known: pd.DataFrame) -> RLM:
+            return self._refitted(tried, learned, known, metric_weights)
+
+        asked, share = self.training, self.selection.set_aside
+        self.training = better(refit, (asked, self.selection.other(asked)), graphs, labels, share)
+        self._selected = Selected(asked, self.training)
+
+    def _refitted(
+        self,
+        training: TrainingConfig,
+        graphs: Graphs,
+        labels: pd.DataFrame,
+        metric_weights: Mapping[str, float],
+    ) -> Self:
+        """A model like this one, trained so on some of the labels, from the beginning; it is not calibrated."""
+        other = copy.copy(self)
+        other.training, other.calibration, other._runtimes = training, CalibrationConfig(), RuntimeCache()
+        weights = {name: weight for name, weight in metric_weights.items() if name in labels}
+        other._fit_once(graphs, labels, None, weights, None, progress=False)
+        return other
 
     def _spread(self, spreads: Mapping[str, float]) -> Self:
         """Take over learned spreads."""
