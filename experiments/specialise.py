@@ -21,6 +21,7 @@ import search_spaces
 from experiments.fresh_graphs import StreamConfig
 from experiments.record import command_of, commit
 from experiments.transfer import PROXIES, ranks_of
+from experiments.transfer import TRAINING as LABEL_TRAINING
 from nasrlm.bench.inputs import complete_proxies
 from nasrlm.bench.machine import machine
 from nasrlm.bench.pretrained import START
@@ -32,9 +33,11 @@ from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM
 from surrogates.rlm.pretrained import SHIPPED
-from surrogates.rlm.specialising import TRAINING, SpecialisingConfig, some_networks, specialise
+from surrogates.rlm.specialising import SpecialisingConfig, some_networks, specialise
 from surrogates.small_networks import small_scores
 
+#: Counts carry no noise, and eight passes over a few thousand networks are enough.
+TRAINING = replace(LABEL_TRAINING, epochs=8, learning_rate=1e-3, smoothing=0.0, threads=1)
 #: Spaces of long networks, which cost four times as much to read.
 HALF = ("darts", "enas_macro", "fbnet", "mnasnet", "ofa_mobilenetv3")
 #: Networks to judge by, drawn with another seed.
@@ -65,7 +68,7 @@ def main() -> None:
         before = f"{START}-without-{space}"
         rlm = RLM.from_pretrained(before)
         proxies = proxies[[name for name in proxies if name in rlm.metrics]]
-        specialise(rlm, networks, proxies, training=replace(TRAINING, threads=1), progress=True)
+        specialise(rlm, networks, proxies, training=TRAINING, progress=True)
         seconds = time.process_time() - begin
         rlm.save_pretrained(out)
         scores = judge({"before": RLM.from_pretrained(before), "after": rlm}, space, config)

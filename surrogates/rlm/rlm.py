@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -283,9 +284,7 @@ class RLM(Surrogate):
         labels = labels.rename(columns=str)
         fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before all these fits
 
-        def refit(learned: Graphs, known: pd.DataFrame) -> RLM:
-            return self._refitted(self.training, learned, known, metric_weights)
-
+        refit = partial(self._refitted, metric_weights, self.training)
         return learn_spreads(refit, graphs, labels, self.calibration, seed=self.training.seed)
 
     def _select_training(self, graphs: Graphs, labels: pd.DataFrame, metric_weights: Mapping[str, float]) -> None:
@@ -297,19 +296,13 @@ class RLM(Surrogate):
         labels = labels.rename(columns=str)
         fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before these fits
 
-        def refit(tried: TrainingConfig, learned: Graphs, known: pd.DataFrame) -> RLM:
-            return self._refitted(tried, learned, known, metric_weights)
-
+        refit = partial(self._refitted, metric_weights)
         asked, share = self.training, self.selection.set_aside
         self.training = better(refit, (asked, self.selection.other(asked)), graphs, labels, share)
         self._selected = Selected(asked, self.training)
 
     def _refitted(
-        self,
-        training: TrainingConfig,
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        metric_weights: Mapping[str, float],
+        self, metric_weights: Mapping[str, float], training: TrainingConfig, graphs: Graphs, labels: pd.DataFrame
     ) -> Self:
         """A model like this one, trained so on some of the labels, from the beginning; it is not calibrated."""
         other = copy.copy(self)

@@ -21,19 +21,6 @@ from surrogates.rlm.config import ReadingConfig, TrainingConfig
 from surrogates.rlm.inputs import as_text
 from surrogates.rlm.rlm import RLM
 
-#: As in pretraining: free targets carry no noise.
-TRAINING = TrainingConfig(
-    epochs=8,
-    batch_size=128,
-    learning_rate=1e-3,
-    warmup=0.05,
-    weight_decay=0.01,
-    smoothing=0.0,
-    digit_weights=(1.0, 0.7, 0.3),
-    ema=0.99,
-    joint=0.3,
-    metrics_at_once=6,
-)
 #: Draws after which a space is taken to be used up, for each network asked for.
 _DRAWS = 4
 
@@ -75,7 +62,7 @@ def specialise(
     networks: Sequence[onnx.ModelProto],
     proxies: pd.DataFrame | None = None,
     *,
-    training: TrainingConfig = TRAINING,
+    training: TrainingConfig,
     progress: bool = False,
 ) -> RLM:
     """Go on with free targets of ``networks`` alone, each as its rank among them; whole networks, and live parts.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +12,10 @@ from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
-from surrogates.rlm.specialising import TRAINING, SpecialisingConfig, some_networks, specialise
+from surrogates.rlm.specialising import SpecialisingConfig, some_networks, specialise
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
+TRAINING = TrainingConfig(epochs=30, batch_size=16, learning_rate=1e-2, threads=1)
 SPACE = search_spaces.get("nasbench201")
 
 
@@ -38,8 +37,7 @@ def test_counts_of_the_space_are_learned_without_a_label(known: RLM) -> None:
         return [kendall_tau(truth[name].to_numpy(), predicted[name].to_numpy()) for name in truth if name in predicted]
 
     before, scales = taus(known), known.scales
-    training = replace(TRAINING, epochs=30, batch_size=16, learning_rate=1e-2, threads=1)
-    after = specialise(known, networks, training=training)
+    after = specialise(known, networks, training=TRAINING)
     assert after is known and after.scales == scales and after.metrics == ("log_params", "live_log_macs", "jacov")
     assert min(taus(after)) > 0.6 > min(before)
 
@@ -55,9 +53,9 @@ def test_networks_are_different_and_a_small_space_is_used_up() -> None:
 def test_what_cannot_be_learned_is_refused(known: RLM) -> None:
     networks = some_networks(SPACE, 4, seed=0)
     with pytest.raises(UnknownNameError, match="zen"):
-        specialise(known, networks, pd.DataFrame({"zen": np.arange(4.0)}))
+        specialise(known, networks, pd.DataFrame({"zen": np.arange(4.0)}), training=TRAINING)
     with pytest.raises(UsageError, match="2 networks differ in nothing"):
-        specialise(known, Networks(SPACE, [networks.architectures[0]] * 2))
+        specialise(known, Networks(SPACE, [networks.architectures[0]] * 2), training=TRAINING)
     for wrong in ({"networks": 1}, {"networks": 4, "scored": 5}):
         with pytest.raises(UsageError, match="scored"):
             SpecialisingConfig(**wrong)
