@@ -37,6 +37,7 @@ from surrogates.rlm import RLM, TrainingConfig
 from surrogates.rlm.config import LINES, ReadingConfig
 from surrogates.rlm.inputs import collate
 from surrogates.rlm.pretrained import SHIPPED
+from surrogates.rlm.specialising import FREE_TRAINING as TRAINING
 from surrogates.rlm.streaming import Streamed, labelled, train_on_stream
 
 STATE = Path("runs") / "pretrain"
@@ -49,17 +50,6 @@ MODELS = {
     "base": replace(_SMALL, width=192, feed_forward=512),
     "tokens": _TOKENS,
 }
-TRAINING = TrainingConfig(
-    batch_size=128,
-    learning_rate=2e-3,
-    warmup=0.05,
-    weight_decay=0.01,
-    smoothing=0.0,
-    digit_weights=(1.0, 0.7, 0.3),
-    joint=0.3,
-    metrics_at_once=6,
-    seed=0,
-)
 VOCABULARY = 1024
 #: Shards of held-out networks to judge by.
 JUDGE_SHARDS = 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,23 +22,21 @@ import search_spaces
 from experiments.fresh_graphs import StreamConfig
 from experiments.record import command_of, commit
 from experiments.transfer import PROXIES, ranks_of
-from experiments.transfer import TRAINING as LABEL_TRAINING
 from nasrlm.bench.inputs import complete_proxies
 from nasrlm.bench.machine import machine
 from nasrlm.bench.pretrained import START
 from nasrlm.bench.runs import pin_threads
 from nasrlm.labels.tables import available, load_table
 from nasrlm.metrics import kendall_tau
+from search_spaces.base import Architecture
 from search_spaces.errors import UsageError
-from search_spaces.networks import Networks
+from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM
 from surrogates.rlm.pretrained import SHIPPED
-from surrogates.rlm.specialising import SpecialisingConfig, some_networks, specialise
+from surrogates.rlm.specialising import TRAINING, SpecialisingConfig, specialise
 from surrogates.small_networks import small_scores
 
-#: Counts carry no noise, and eight passes over a few thousand networks are enough.
-TRAINING = replace(LABEL_TRAINING, epochs=8, learning_rate=1e-3, smoothing=0.0, threads=1)
 #: Spaces of long networks, which cost four times as much to read.
 HALF = ("darts", "enas_macro", "fbnet", "mnasnet", "ofa_mobilenetv3")
 #: Networks to judge by, drawn with another seed.
@@ -68,16 +67,21 @@ def main() -> None:
         before = f"{START}-without-{space}"
         rlm = RLM.from_pretrained(before)
         proxies = proxies[[name for name in proxies if name in rlm.metrics]]
-        specialise(rlm, networks, proxies, training=TRAINING, progress=True)
+        specialise(rlm, networks, proxies, training=replace(TRAINING, threads=1), progress=True)
         seconds = time.process_time() - begin
         rlm.save_pretrained(out)
-        scores = judge({"before": RLM.from_pretrained(before), "after": rlm}, space, config)
+        scores = judge({"before": RLM.from_pretrained(before), "after": rlm}, networks, config)
         (out / "README.md").write_text(card(space, before, networks, proxies, scores, seconds), encoding="utf-8")
         print(out, scores.to_string(), f"{seconds:.0f} s of a core", sep="\n", flush=True)
 
 
 def networks_of(space: str, config: SpecialisingConfig) -> tuple[Networks, pd.DataFrame]:
-    """Networks of ``space`` and their proxies, NaN where not computed."""
+    """Networks of ``space`` and their proxies, NaN where not computed.
+
+    Those of its table that come with proxies first, then others, drawn anew and without: of the table's depth
+    and width, wherever it has but one.
+    """
+    fresh = sample_networks(search_spaces.get(space), config.networks, seed=config.seed)
     for info in available():
         table = load_table(info.name)
         if table.space.name != space or not any(name in table.metrics for name in PROXIES):
@@ -85,17 +89,35 @@ def networks_of(space: str, config: SpecialisingConfig) -> tuple[Networks, pd.Da
         complete_proxies(table)
         ranks = ranks_of(table)[list(PROXIES)].dropna(axis=1, how="all")
         rows = np.random.default_rng([config.seed, 9]).permutation(len(table))[: config.networks]
-        return Networks(table.space, [table.architectures[int(row)] for row in rows]), ranks.iloc[rows]
-    networks = some_networks(search_spaces.get(space), config.networks, seed=config.seed)
+        known = [table.architectures[int(row)] for row in rows]
+        seen = {table.space.canonical(arch) for arch in known}
+        others = [arch for identity, arch in alike(known, fresh).items() if identity not in seen]
+        every = [*known, *others][: config.networks]
+        return Networks(table.space, every), ranks.iloc[rows].reset_index(drop=True).reindex(range(len(every)))
     stream = StreamConfig()
     share = 0 if space in stream.unproxied else 4 if space in stream.scarce else 1
-    scored = networks.architectures[: config.scored // share if share else 0]
-    return networks, small_scores(space, scored, stream.proxies).reindex(range(len(networks)))
+    scored = fresh.architectures[: config.scored // share if share else 0]
+    return fresh, small_scores(space, scored, stream.proxies).reindex(range(len(fresh)))
 
 
-def judge(models: dict[str, RLM], space: str, config: SpecialisingConfig) -> pd.DataFrame:
-    """Kendall tau of counts of networks drawn with another seed: a row a target, a column a model."""
-    networks = some_networks(search_spaces.get(space), JUDGED, seed=config.seed + 1)
+def alike(known: Sequence[Architecture], fresh: Networks) -> dict[object, Architecture]:
+    """``fresh`` with the genes that all of ``known`` share, by what is functionally identical."""
+    shared = [
+        genes[0] if len(set(genes)) == 1 else None for genes in zip(*(arch.genome for arch in known), strict=True)
+    ]
+    found = dict[object, Architecture]()
+    for arch in fresh.architectures:
+        genome = tuple(own if gene is None else gene for own, gene in zip(arch.genome, shared, strict=True))
+        other = Architecture(arch.space, genome)
+        if fresh.space.is_valid(other):
+            found.setdefault(fresh.space.canonical(other), other)
+    return found
+
+
+def judge(models: dict[str, RLM], read: Networks, config: SpecialisingConfig) -> pd.DataFrame:
+    """Kendall tau of counts of networks like those ``read``, of another seed: a row a target, a column a model."""
+    fresh = sample_networks(read.space, JUDGED, seed=config.seed + 1)
+    networks = Networks(read.space, list(alike(read.architectures, fresh).values()))
     truth = free_targets(list(networks))
     found = {}
     for name, rlm in models.items():
@@ -125,7 +147,7 @@ What it writes are ranks within the search space, not percent or milliseconds.
   {machine()}.
 - Limits: see the card of `{before}`; of other spaces it forgets some.
 
-Kendall tau on {JUDGED} networks drawn with another seed, some of which may have been read, too:
+Kendall tau on up to {JUDGED} networks drawn with another seed, some of which may have been read, too:
 
 | target | before | after |
 |---|---|---|

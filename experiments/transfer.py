@@ -25,7 +25,6 @@ import pandas as pd
 
 from experiments.fresh_graphs import StreamConfig, learn_ranks, read_shard
 from experiments.pretrain import STATE, folder_of
-from experiments.pretrain import TRAINING as FREE_TRAINING
 from experiments.record import command_of, commit, print_of
 from nasrlm.bench.files import replace_file
 from nasrlm.bench.inputs import complete_proxies
@@ -39,6 +38,7 @@ from surrogates.rlm import RLM, TrainingConfig
 from surrogates.rlm.config import ReadingConfig
 from surrogates.rlm.inputs import as_text, in_orders
 from surrogates.rlm.pretrained import SHIPPED
+from surrogates.rlm.specialising import FREE_TRAINING
 
 #: Devices that are learned by name, beside ``latency``: those that fronts are drawn for.
 DEVICES = ("pixel3_latency_ms", "eyeriss_latency_ms", "gold_6226_latency_ms", "titan_rtx_32_latency_ms")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import overload
 
+import numpy as np
 import onnx
 
 from search_spaces.base import Architecture, SearchSpace
+
+#: Draws after which a space is taken to be used up, for each network asked for.
+_DRAWS = 4
 
 
 class Networks(Sequence[onnx.ModelProto]):
@@ -36,3 +40,20 @@ class Networks(Sequence[onnx.ModelProto]):
         if isinstance(index, slice):
             return Networks(self.space, self.architectures[index])
         return self.space.to_onnx(self.architectures[index])
+
+
+def sample_networks(space: SearchSpace, count: int, *, seed: int, known: Iterable[Architecture] = ()) -> Networks:
+    """Up to ``count`` networks, no two of them functionally identical, nor any to one of ``known``.
+
+    A small ``space`` has fewer.
+    """
+    rng, found = np.random.default_rng([seed, 9]), dict[object, Architecture]()
+    seen = {space.canonical(arch) for arch in known}
+    for _ in range(_DRAWS * count):
+        if len(found) == count:
+            break
+        arch = space.sample(rng)
+        identity = space.canonical(arch)
+        if identity not in seen:
+            found.setdefault(identity, arch)
+    return Networks(space, list(found.values()))

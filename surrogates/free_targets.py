@@ -26,6 +26,7 @@ from surrogates.live_counts import (
     REACH,
     WEIGHTED,
     WRITTEN,
+    LiveCounts,
     live_counts,
 )
 from surrogates.operator_kinds import KINDS
@@ -46,6 +47,8 @@ TARGETS = (
     "live_log_reach",
     *(f"live_{kind}" for kind in KINDS),
 )
+#: What a device runs, dead operations too, besides ``log_params`` and ``log_macs``.
+WHOLE_TARGETS = ("operations", "log_bytes", *KINDS)
 
 
 def free_targets(graphs: Sequence[onnx.ModelProto]) -> pd.DataFrame:
@@ -67,24 +70,52 @@ def free_targets(graphs: Sequence[onnx.ModelProto]) -> pd.DataFrame:
     Raises:
         InvalidGraphError: Shapes that cannot be inferred.
     """
+    return pd.DataFrame([_live(found) for found in _counts(graphs)], columns=list(TARGETS), dtype=float)
+
+
+def whole_targets(graphs: Sequence[onnx.ModelProto]) -> pd.DataFrame:
+    """What ``free_targets`` counts over live operations, over all of them: ``n`` rows, columns ``WHOLE_TARGETS``.
+
+    - ``operations``: with weights.
+    - ``log_bytes``: bytes written.
+    - ``pointwise_convs`` and the like: operators by kind.
+
+    Raises:
+        InvalidGraphError: Shapes that cannot be inferred.
+    """
+    rows = [
+        (float(found.total[WEIGHTED]), float(np.log1p(found.total[WRITTEN])), *found.total[FIRST_KIND:].tolist())
+        for found in _counts(graphs)
+    ]
+    return pd.DataFrame(rows, columns=list(WHOLE_TARGETS), dtype=float)
+
+
+def count_sets(graphs: Sequence[onnx.ModelProto]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts of ``n`` models in three sets, ``(n, m)`` each: of their live parts, of the whole, and all together.
+
+    Accuracy follows from the first. Latency does from the second, where a device runs what it is given, or from the
+    first, where its runtime leaves dead operations out.
+    """
+    live, whole = free_targets(graphs).to_numpy(), whole_targets(graphs).to_numpy()
+    return live, np.hstack([live[:, :2], whole]), np.hstack([live, whole])
+
+
+def _counts(graphs: Sequence[onnx.ModelProto]) -> list[LiveCounts]:
     if isinstance(graphs, Networks):
-        rows = [_of_source(source) for source in sources(graphs)]
-    else:
-        rows = [_count(model) for model in graphs]
-    return pd.DataFrame(rows, columns=list(TARGETS), dtype=float)
+        return [_of_source(source) for source in sources(graphs)]
+    return [live_counts(propagate(model)) for model in graphs]
 
 
 @lru_cache(maxsize=1 << 16)
-def _of_source(source: Source) -> tuple[float, ...]:
-    return _count(source.model())
+def _of_source(source: Source) -> LiveCounts:
+    return live_counts(propagate(source.model()))
 
 
-def _count(model: onnx.ModelProto) -> tuple[float, ...]:
-    found = live_counts(propagate(model))
+def _live(found: LiveCounts) -> tuple[float, ...]:
     logs = np.log1p(
         [
-            found.parameters,
-            found.macs,
+            found.total[PARAMETERS],
+            found.total[MACS],
             found.live[PARAMETERS],
             found.live[MACS],
             found.paths,

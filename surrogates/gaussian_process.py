@@ -7,6 +7,7 @@ integrated out in closed form. Labels enter as normal scores of their ranks: out
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -67,6 +68,17 @@ class GaussianProcess:
                 best = cls(features, weights, length, linear, noise, likelihood)
         assert best is not None
         return best
+
+    @classmethod
+    def likeliest(cls, sets: Sequence[np.ndarray], values: np.ndarray) -> tuple[int, GaussianProcess]:
+        """The number of the set of features of the same points that makes ``values`` likeliest, and its process.
+
+        Raises:
+            UsageError: As ``fit``.
+        """
+        fitted = [cls.fit(features, values) for features in sets]
+        best = max(range(len(sets)), key=lambda number: fitted[number].likelihood)
+        return best, fitted[best]
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Expected normal scores of points ``(k, d)``, ``(k,)``."""

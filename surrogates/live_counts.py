@@ -25,7 +25,8 @@ from surrogates.operator_kinds import KINDS, kind_of, reach_of
 
 #: Bytes of an activation: float32.
 BYTES = 4
-#: Places of what is counted over live nodes: parameters, MACs, nodes with weights, bytes written; operators by kind.
+#: Places of what is counted over nodes: parameters (running statistics of batch norms included), MACs, nodes with
+#: weights, bytes written; operators by kind.
 PARAMETERS, MACS, WEIGHTED, WRITTEN, FIRST_KIND = 0, 1, 2, 3, 4
 COUNTS = FIRST_KIND + len(KINDS)
 #: What the longest paths are measured by: nodes with weights, MACs, receptive field.
@@ -37,16 +38,14 @@ class LiveCounts:
     """Counts of one network.
 
     Attributes:
-        parameters: Of all nodes, live or not; running statistics of batch norms included.
-        macs: Of all nodes, live or not.
+        total: ``(COUNTS,)``, of all nodes, live or not.
         live: ``(COUNTS,)``, of the live nodes.
         longest: ``(3,)``, the longest path from an input to the output by ``DEPTH``, ``CRITICAL``, ``REACH``.
         paths: Number of live paths from an input to the output.
         length: Mean number of nodes with weights over those paths.
     """
 
-    parameters: float
-    macs: float
+    total: np.ndarray
     live: np.ndarray
     longest: np.ndarray
     paths: float
@@ -125,8 +124,7 @@ def live_counts(body: ShapedBody) -> LiveCounts:
     lengths = float(sum(sum(value.lengths) for value in ends))
     longest = np.max([value.longest for value in ends], axis=(0, 2)) if ends else np.zeros(3)
     live, _ = _backwards(body, groups, used)
-    parameters, macs = _totals(body)
-    return LiveCounts(parameters, macs, live, longest, paths, lengths / paths if paths else 0.0)
+    return LiveCounts(_totals(body), live, longest, paths, lengths / paths if paths else 0.0)
 
 
 @lru_cache(maxsize=4096)
@@ -242,14 +240,13 @@ def _backwards(body: ShapedBody, groups: tuple[int, ...], used: tuple[int, ...])
 
 
 @lru_cache(maxsize=16384)
-def _totals(body: ShapedBody) -> tuple[float, float]:
-    """Parameters and MACs of all nodes."""
-    parameters, macs = 0.0, 0.0
+def _totals(body: ShapedBody) -> np.ndarray:
+    """Counts of all nodes."""
+    total = np.zeros(COUNTS)
     for node, facts in zip(body.nodes, _facts(body), strict=True):
         expanded = node.body is not None and not is_leaf(node.body)
-        inner = _totals(node.body) if expanded and node.body is not None else (facts.weights, facts.macs)
-        parameters, macs = parameters + inner[0], macs + inner[1]
-    return parameters, macs
+        total += _totals(node.body) if expanded and node.body is not None else _node_counts(node, facts)
+    return total
 
 
 @lru_cache(maxsize=4096)

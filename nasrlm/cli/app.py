@@ -19,6 +19,7 @@ from nasrlm.cli.predict import predict
 from nasrlm.cli.report import report
 from nasrlm.cli.search import search
 from nasrlm.cli.spaces import spaces
+from nasrlm.cli.specialise import specialise
 from nasrlm.cli.text import text
 from nasrlm.cli.train import train
 from search_spaces.errors import NasrlmError
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # help is plain text: an architecture's [ and | are no markup
 )
-for verb in (spaces, export, text, predict, train, finetune, search, report, bench, demo):
+for verb in (spaces, export, text, predict, train, specialise, finetune, search, report, bench, demo):
     app.command()(verb)
 app.add_typer(data_app, name="data")
 

@@ -14,12 +14,12 @@ from scipy.special import softmax
 from torch import nn
 
 from search_spaces.errors import UnknownNameError, UsageError
-from search_spaces.networks import Networks
-from surrogates.gaussian_process import normal_scores
+from search_spaces.networks import Networks, sample_networks
+from surrogates.free_targets import count_sets
 from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
-from surrogates.rlm.distillation import fresh_networks, pseudo_labels
+from surrogates.rlm.distillation import pseudo_labels
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
 from surrogates.rlm.labelled import Graphs
 from surrogates.rlm.model import RLMNetwork
@@ -190,12 +190,12 @@ class FineTunedRLM(RLM):
             return None
         if not isinstance(graphs, Networks):
             raise UsageError("StartConfig.pool asks for more networks of the space; give Networks, or pool=0")
-        fresh = fresh_networks(graphs, self.start.pool, seed=self.training.seed)
+        fresh = sample_networks(graphs.space, self.start.pool, seed=self.training.seed, known=graphs.architectures)
         if not len(fresh):
             return None
-        seen, shares = found.predict(fresh).mean, self._shares(found.metrics, read, labels)
-        prior = None if shares is None else normal_scores(seen) @ shares.T
-        guessed = pseudo_labels(read, labels, seen, prior).dropna(axis=1, how="all")
+        every = Networks(graphs.space, [*graphs.architectures, *fresh.architectures])
+        read = np.vstack([read, found.predict(fresh).mean])
+        guessed = pseudo_labels([*count_sets(every), read], labels).dropna(axis=1, how="all")
         return None if guessed.empty else (fresh, guessed)
 
     def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame, *, progress: bool) -> None:

@@ -1,8 +1,8 @@
 """How hard to train: labels that are set aside choose between the training that was asked for and a calmer one.
 
-Many passes and a ranking loss learn a smooth metric to the last place, such as a latency that adds up over blocks. Of a
-noisy one, such as a measured latency or the accuracy of a single seed, they learn the noise by heart. Which of the two
-a metric is shows only with its labels, and the more of these there are the more is at stake.
+A ranking loss learns a smooth metric to the last place, such as a latency that adds up over blocks. Of a noisy one,
+such as a measured latency or the accuracy of a single seed, it learns the noise by heart. Which of the two a metric is
+shows only with its labels, and the more of these there are the more is at stake.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SelectionConfig:
 
     set_aside: float = 0.0
     other_ranking: float = 0.0
-    other_passes: float = 1 / 3
+    other_passes: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.set_aside < 1:

@@ -7,22 +7,31 @@ more of the one that matters as he likes, and compute proxies of some: no label 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 import pandas as pd
 
-from search_spaces.base import Architecture, SearchSpace
 from search_spaces.errors import UsageError
-from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm.config import ReadingConfig, TrainingConfig
 from surrogates.rlm.inputs import as_text
 from surrogates.rlm.rlm import RLM
 
-#: Draws after which a space is taken to be used up, for each network asked for.
-_DRAWS = 4
+#: How free targets are learned, in pretraining, too: they carry no noise, and a few of them are asked for at once.
+FREE_TRAINING = TrainingConfig(
+    batch_size=128,
+    learning_rate=2e-3,
+    warmup=0.05,
+    weight_decay=0.01,
+    smoothing=0.0,
+    digit_weights=(1.0, 0.7, 0.3),
+    joint=0.3,
+    metrics_at_once=6,
+)
+#: Eight passes over a few thousand networks are enough for a model that knows them from others.
+TRAINING = replace(FREE_TRAINING, epochs=8, learning_rate=1e-3, ema=0.99)
 
 
 @dataclass(frozen=True)
@@ -46,23 +55,12 @@ class SpecialisingConfig:
             )
 
 
-def some_networks(space: SearchSpace, count: int, *, seed: int) -> Networks:
-    """Up to ``count`` networks of ``space``, no two of them functionally identical."""
-    rng, found = np.random.default_rng([seed, 9]), dict[object, Architecture]()
-    for _ in range(_DRAWS * count):
-        if len(found) == count:
-            break
-        arch = space.sample(rng)
-        found.setdefault(space.canonical(arch), arch)
-    return Networks(space, list(found.values()))
-
-
 def specialise(
     rlm: RLM,
     networks: Sequence[onnx.ModelProto],
     proxies: pd.DataFrame | None = None,
     *,
-    training: TrainingConfig,
+    training: TrainingConfig = TRAINING,
     progress: bool = False,
 ) -> RLM:
     """Go on with free targets of ``networks`` alone, each as its rank among them; whole networks, and live parts.

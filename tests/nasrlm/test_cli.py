@@ -25,7 +25,7 @@ from surrogates.text.tokenizer import Tokenizer
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 VERBS = (
-    *("spaces", "export", "text", "predict", "train", "finetune", "search", "report", "demo"),
+    *("spaces", "export", "text", "predict", "train", "specialise", "finetune", "search", "report", "demo"),
     *("data list", "data import", "data verify"),
 )
 TRAIN = ["train", "nasbench201", "--out", "new", "--labels", "labels.csv", "--metrics"]

@@ -1,4 +1,4 @@
-"""``nasrlm train`` and ``nasrlm finetune`` with the language model: validation networks and frozen modules."""
+"""``nasrlm train``, ``specialise`` and ``finetune`` with the language model: validation networks, frozen modules."""
 
 from __future__ import annotations
 
@@ -73,19 +73,46 @@ def test_finetune_freezes_and_adds_metrics(
     assert not torch.equal(old["output.weight"], new["output.weight"])
 
 
+def small_start(table: Path, folder: Path) -> RLM:
+    """A start that read 40 cells, kept in ``folder``."""
+    space = search_spaces.get("nasbench201")
+    models = [space.to_onnx(space.parse(text)) for text in pd.read_csv(table)["arch"][:40]]
+    model = ModelConfig(
+        **{"width": 20, "encoder_layers": 1, "decoder_layers": 1, "feed_forward": 32},
+        **{"heads": ("producers", "all"), "encoder": "lines", "ways": True},
+    )
+    quick = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01, threads=1)
+    targets = free_targets(models)[["log_macs", "live_depth"]].assign(synflow=np.arange(40.0))
+    start = RLM(model, quick).fit(models, targets)
+    start.save_pretrained(folder)
+    return start
+
+
+def test_a_start_is_specialised_in_a_space_without_labels(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = small_start(table, tmp_path / "start")
+    command = ["specialise", "nasbench_macro", "--start", str(tmp_path / "start"), "--networks", "24", "--epochs", "6"]
+    assert main([*command, "--scored", "2", "--out", str(tmp_path / "macro"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        **{"out": str(tmp_path / "macro"), "start": str(tmp_path / "start"), "networks": 24, "scored": 2}
+    }
+    after = RLM.from_pretrained(tmp_path / "macro")
+    assert after.metrics == before.metrics and after.scales == before.scales
+    assert not torch.equal(after.network.state_dict()["output.weight"], before.network.state_dict()["output.weight"])
+    for wrong, said in (
+        (["--start", "nasbench201"], "begin with rlm-small"),  # reads tokens
+        (["--scored", "25"], "scored 25"),
+        (["--out", str(tmp_path / "start")], "already holds"),
+    ):
+        assert main([*command, "--out", str(tmp_path / "new"), *wrong]) != 0
+        assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
 def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frame = pd.read_csv(table)
-    space = search_spaces.get("nasbench201")
-    models = [space.to_onnx(space.parse(text)) for text in frame["arch"][:40]]
-    heads = ("producers", "all")
-    model = ModelConfig(
-        width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=heads, encoder="lines", ways=True
-    )
-    quick = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01, threads=1)
-    start = RLM(model, quick).fit(models, free_targets(models)[["log_macs", "live_depth"]])
-    start.save_pretrained(tmp_path / "start")
+    start = small_start(table, tmp_path / "start")
     options = ["--labels", str(table), "--metrics", "params", "--size", "20", "--seed", "3", "--freeze", "encoder"]
     settings = [text for option in ("pool=30", "epochs=2", "threads=1", "folds=2") for text in ("--option", option)]
     command = ["finetune", str(tmp_path / "start"), "nasbench201", *options, *settings, "--json"]

@@ -16,10 +16,10 @@ from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_sizes
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import CheckpointError, TrainingError, UnknownNameError, UsageError
-from search_spaces.networks import Networks
+from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
-from surrogates.rlm.distillation import fresh_networks, pseudo_labels
+from surrogates.rlm.distillation import pseudo_labels
 from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
 from surrogates.text import linearize
 
@@ -180,10 +180,10 @@ def test_pseudo_labels_carry_few_labels_further(start: Path) -> None:
         return -(found["live_log_macs"] + found["log_params"]).to_numpy()  # whatever the start says, it says otherwise
 
     labels = pd.DataFrame({"score": truth(few), "never": np.nan})
-    fresh = fresh_networks(few, 200, seed=0)
+    fresh = sample_networks(few.space, 200, seed=0, known=few.architectures)
     assert len(set(fresh.architectures)) == 200 and not set(fresh.architectures) & set(few.architectures)
     known = RLM.from_pretrained(start)
-    guessed = pseudo_labels(known.predict(few).mean, labels, known.predict(fresh).mean)
+    guessed = pseudo_labels([np.vstack([known.predict(few).mean, known.predict(fresh).mean])], labels)
     assert scipy.stats.spearmanr(guessed["score"], truth(fresh)).statistic > 0.6
     assert guessed["never"].isna().all()
     reached, still = {}, replace(QUICK, epochs=1, learning_rate=1e-9)
@@ -207,24 +207,15 @@ def test_what_a_pool_asks_for(start: Path) -> None:
     assert rlm.training.learning_rate == QUICK.learning_rate  # a failed pool leaves the settings as they were
 
 
-def test_what_was_expected_counts_less_the_more_labels_there_are() -> None:
-    """With few labels of pure noise the prior decides the order; many labels of the truth outweigh a wrong one."""
-    rng = np.random.default_rng(0)
-    read, fresh = rng.normal(size=(256, 3)), rng.normal(size=(400, 3))
-    truth, wrong = fresh[:, 0], fresh[:, 1]
-    for count, prior, target in (4, truth, truth), (256, wrong, truth):
-        labels = pd.DataFrame({"toy_test": read[:count, 0] if count > 4 else rng.normal(size=count)})
-        guessed = pseudo_labels(read[:count], labels, fresh, prior[:, None])["toy_test"]
-        assert spearman_rho(guessed, target) > 0.8
-    alone = pseudo_labels(read, labels, fresh)["toy_test"]
-    assert spearman_rho(alone, truth) > spearman_rho(guessed, truth) > spearman_rho(alone, wrong)
-
-
-def test_a_small_space_is_used_up() -> None:
-    space = search_spaces.get("nasbench_macro")
-    every = list(space.enumerate())
-    found = fresh_networks(Networks(space, every[:-5]), 5000, seed=0)
-    assert set(found.architectures) == set(every[-5:])
+def test_labels_choose_what_they_follow_from() -> None:
+    rng = np.random.default_rng(5)
+    one, other, constant = rng.normal(size=(80, 3)), rng.normal(size=(80, 3)), np.ones((80, 2))
+    labels = pd.DataFrame({"a_test": one[:30].sum(axis=1), "b_test": other[:30].sum(axis=1)})
+    guessed = pseudo_labels([constant, one, other], labels)
+    assert spearman_rho(guessed["a_test"], one[30:].sum(axis=1)) > 0.95
+    assert spearman_rho(guessed["b_test"], other[30:].sum(axis=1)) > 0.95
+    with pytest.raises(UsageError, match="differs"):
+        pseudo_labels([constant], labels)
 
 
 def test_frozen_modules_stay_and_a_second_fit_begins_anew(start: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from search_spaces import blocks
 from search_spaces import primitives as P
 from search_spaces.graph import GraphBuilder, Scope, Value
 from search_spaces.networks import Networks
-from surrogates.free_targets import TARGETS, free_targets
+from surrogates.free_targets import TARGETS, WHOLE_TARGETS, count_sets, free_targets, whole_targets
 from surrogates.gnn.graph_data import INPUT, RawGraph, read
 
 _WEIGHTS, _MACS = 2, 3  # places in ``RawGraph.sizes``
@@ -76,6 +76,7 @@ def test_a_chain() -> None:
     assert (found["live_operations"], found["live_depth"], found["live_path_length"]) == (3, 3, 3)
     kinds = ("convs", "pointwise_convs", "depthwise_convs", "pools", "skips", "linear")
     assert [found[f"live_{kind}"] for kind in kinds] == [1, 1, 0, 0, 0, 1]
+    assert all(value == found[f"live_{name}"] for name, value in whole_targets([net.model()]).iloc[0].items())
 
 
 def test_branches_and_what_is_dead() -> None:
@@ -98,6 +99,9 @@ def test_branches_and_what_is_dead() -> None:
     assert found["live_path_length"] == pytest.approx(1.5)  # one path of two, one of one
     # first at 16 pixels, then, behind the stride, at 8
     assert found["live_log_reach"] == pytest.approx(math.log1p(2 / 16 + 2 / 8))
+    whole = whole_targets([net.model()]).iloc[0]
+    assert whole[list(kinds)].tolist() == [2, 2, 2, 2, 1, 1] and whole["operations"] == 4
+    assert whole["log_bytes"] > found["live_log_bytes"]
 
 
 def test_one_tensor_passed_twice_is_one_wire() -> None:
@@ -131,9 +135,15 @@ def test_calls_compose_to_what_the_whole_network_shows(name: str, seed: int) -> 
     expected = node_by_node(graph)
     found = free_targets([model])[list(expected)].to_numpy()[0]
     np.testing.assert_allclose(found, list(expected.values()), rtol=1e-9, atol=1e-9)
+    with_weights = sum(sizes[_WEIGHTS] > 0 for sizes in graph.sizes)
+    assert whole_targets([model])["operations"].item() == with_weights
 
 
 def test_networks_and_models_agree() -> None:
     space, rng = search_spaces.get("nasbench201"), np.random.default_rng(0)
     networks = Networks(space, [space.sample(rng) for _ in range(5)])
     assert free_targets(networks).equals(free_targets(list(networks)))
+    assert whole_targets(networks).equals(whole_targets(list(networks)))
+    live, whole, both = count_sets(networks)
+    assert (live.shape, whole.shape) == ((5, len(TARGETS)), (5, 2 + len(WHOLE_TARGETS)))
+    assert both.shape == (5, len(TARGETS) + len(WHOLE_TARGETS))
