@@ -47,8 +47,10 @@ def specialise(
     rlm = registry.load(start)
     if not isinstance(rlm, RLM) or not is_start(rlm):
         raise UsageError(f"--start {start} reads no lines or knows no free targets; begin with rlm-small, say")
-    drawn = sample_networks(chosen, config.networks, seed=seed)
     known = [name for name in PROXIES if name in rlm.metrics]
+    if scored and not known:
+        raise UsageError(f"--scored {scored}: {start} knows none of the proxies {', '.join(PROXIES)}; leave it out")
+    drawn = sample_networks(chosen, config.networks, seed=seed)
     proxies = small_scores(space, drawn.architectures[:scored], known).reindex(range(len(drawn))) if scored else None
     free.specialise(rlm, drawn, proxies, training=training, progress=not as_json)
     rlm.save_pretrained(out)

@@ -1,8 +1,8 @@
 """How hard to train: labels that are set aside choose between the training that was asked for and a calmer one.
 
-A ranking loss learns a smooth metric to the last place, such as a latency that adds up over blocks. Of a noisy one,
-such as a measured latency or the accuracy of a single seed, it learns the noise by heart. Which of the two a metric is
-shows only with its labels, and the more of these there are the more is at stake.
+A ranking loss can learn a smooth metric to the last place, such as a latency that adds up over blocks. Of a noisy one,
+such as a measured latency or the accuracy of a single seed, it may learn the noise by heart. Which of the two a metric
+is shows only with its labels.
 """
 
 from __future__ import annotations

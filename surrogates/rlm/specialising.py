@@ -1,7 +1,7 @@
 """A start that knows one search space well: what is free to know of its networks, learned once more, of them alone.
 
 A checkpoint of all spaces has seen a few thousand networks of each. Before the first label anybody can count on as many
-more of the one that matters as he likes, and compute proxies of some: no label is needed, and every later fit gains.
+more of the one that matters as he likes, and compute proxies of some: no label is needed.
 """
 
 from __future__ import annotations

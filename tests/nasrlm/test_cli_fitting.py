@@ -109,6 +109,16 @@ def test_a_start_is_specialised_in_a_space_without_labels(
         assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
+def test_proxies_are_not_computed_for_a_start_that_knows_none(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rlm = small_start(table, tmp_path / "start")
+    rlm.keep(["log_macs", "live_depth"]).save_pretrained(tmp_path / "counts")
+    command = ["specialise", "nasbench_macro", "--start", str(tmp_path / "counts"), "--out", str(tmp_path / "new")]
+    assert main([*command, "--networks", "24", "--scored", "2"]) != 0
+    assert "knows none of the proxies" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
 def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
