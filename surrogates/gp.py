@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import onnx
@@ -13,37 +13,48 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from search_spaces.errors import CheckpointError, UsageError
+from search_spaces.errors import CheckpointError, UnknownNameError, UsageError
 from surrogates.base import Prediction, Surrogate
 from surrogates.checkpoint import read_config, write_config
-from surrogates.free_targets import free_targets
+from surrogates.free_targets import count_sets
 from surrogates.gaussian_process import GaussianProcess
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
 
-FORMAT = 1
+FORMAT = 2
 POINTS = "points.safetensors"
+#: Sets of counts, in the order of ``count_sets``: of the live part of a network, of all of it, and all together.
+COUNTS = ("live", "whole", "both")
 _NAME = "gp"
 _FIX = "give them in `given`; surrogates.zero_cost computes proxies"
 
 
 @dataclass(frozen=True)
 class GPConfig:
-    """What it reads besides the counts.
+    """What it reads.
 
     Attributes:
         inputs: Columns of the labels that are not learned but read, e.g. zero-cost proxies; ``predict`` expects them in
             ``given``.
+        counts: Sets of counts, of ``COUNTS``, to choose from: a metric is learned from the one that makes its labels
+            likeliest.
     """
 
     inputs: tuple[str, ...] = ()
+    counts: tuple[str, ...] = COUNTS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))  # JSON makes it a list
+        object.__setattr__(self, "counts", tuple(self.counts))
+        for name in self.counts:
+            if name not in COUNTS:
+                raise UnknownNameError("set of counts", name, COUNTS)
+        if not self.counts:
+            raise UsageError(f"counts is empty; choose from {', '.join(COUNTS)}")
 
 
 class GPSurrogate(Surrogate):
-    """``GaussianProcess`` on ``free_targets``, one a metric; ``MonotoneMap`` brings its scores to the metric's unit.
+    """``GaussianProcess`` on counts, one a metric; ``MonotoneMap`` brings its scores to the metric's unit.
 
     There is no uncertainty: the process knows that of ranks, not of values.
 
@@ -53,9 +64,8 @@ class GPSurrogate(Surrogate):
 
     def __init__(self, training: GPConfig | None = None) -> None:
         self.training = training or GPConfig()
-        self._centre, self._scale = np.zeros(0), np.zeros(0)
-        self._processes: list[GaussianProcess] = []
-        self._maps: list[MonotoneMap] = []
+        self._standards: dict[str, _Standard] = {}
+        self._fitted: list[_Fitted] = []
 
     def fit(self, graphs: Sequence[onnx.ModelProto], labels: pd.DataFrame) -> Self:
         """Fit anew; see ``Surrogate.fit``.
@@ -67,15 +77,20 @@ class GPSurrogate(Surrogate):
         names = self.training.inputs
         table = targets(len(graphs), labels, least=2, inputs=names)
         inputs = given_inputs(len(graphs), labels, names, fix="name columns of the labels in GPConfig.inputs")
-        raw = np.hstack([free_targets(graphs).to_numpy(), inputs])
-        self._centre, self._scale = np.nanmean(raw, axis=0), np.nanstd(raw, axis=0)
-        features = self._features(raw)
-        self.metrics, self._processes, self._maps = tuple(table.columns), [], []
+        found = self._numbers(graphs, inputs)
+        standards = {counts: _Standard.of(numbers) for counts, numbers in found.items()}
+        features = {counts: standards[counts](numbers) for counts, numbers in found.items()}
+        features = {counts: columns for counts, columns in features.items() if columns.size}
+        if not features:
+            raise UsageError(f"nothing that is known of these {len(graphs)} graphs differs: no features to learn from")
+        fitted = []
         for values in table.to_numpy().T:
             known = np.isfinite(values)
-            process = GaussianProcess.fit(features[known], values[known])
-            self._processes.append(process)
-            self._maps.append(MonotoneMap.fit(process.predict(features[known]), values[known]))
+            sets = [columns[known] for columns in features.values()]
+            number, process = GaussianProcess.likeliest(sets, values[known])
+            scale = MonotoneMap.fit(process.predict(sets[number]), values[known])
+            fitted.append(_Fitted(list(features)[number], process, scale))
+        self.metrics, self._standards, self._fitted = tuple(table.columns), standards, fitted
         return self
 
     def predict(
@@ -90,31 +105,30 @@ class GPSurrogate(Surrogate):
             UsageError: Not fitted yet, or inputs are missing in ``given``.
             UnknownNameError: A metric it was not fitted on.
         """
-        if not self._processes:
+        if not self._fitted:
             raise UsageError("this gp surrogate is not fitted yet; call fit or from_pretrained first")
         chosen = self.select(metrics)
         if not len(graphs):
             return Prediction.of_means(chosen, np.zeros((0, len(chosen))))
         inputs = given_inputs(len(graphs), given, self.training.inputs, fix=_FIX)
-        features = self._features(np.hstack([free_targets(graphs).to_numpy(), inputs]))
-        columns = [self.metrics.index(metric) for metric in chosen]
-        mean = [self._maps[column](self._processes[column].predict(features)) for column in columns]
+        found = self._numbers(graphs, inputs)
+        features = {counts: self._standards[counts](numbers) for counts, numbers in found.items()}
+        fitted = [self._fitted[self.metrics.index(metric)] for metric in chosen]
+        mean = [one.scale(one.process.predict(features[one.counts])) for one in fitted]
         return Prediction.of_means(chosen, np.stack(mean, axis=1) if mean else np.zeros((len(graphs), 0)))
 
     def save_pretrained(self, path: str | Path) -> None:
         content = {
             "training": asdict(self.training),
             "metrics": list(self.metrics),
-            "maps": [scale.to_json() for scale in self._maps],
-            "settings": [
-                {"length": p.length, "linear": p.linear, "noise": p.noise, "likelihood": p.likelihood}
-                for p in self._processes
-            ],
+            "fitted": [one.to_json() for one in self._fitted],
         }
         folder = write_config(path, _NAME, FORMAT, content)
-        arrays = {"centre": self._centre, "scale": self._scale}
-        for index, process in enumerate(self._processes):
-            arrays |= {f"features_{index}": process.features, f"weights_{index}": process.weights}
+        arrays: dict[str, np.ndarray] = {}
+        for counts, standard in self._standards.items():
+            arrays |= {f"centre_{counts}": standard.centre, f"scale_{counts}": standard.scale}
+        for index, one in enumerate(self._fitted):
+            arrays |= {f"features_{index}": one.process.features, f"weights_{index}": one.process.weights}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / POINTS)
 
     @classmethod
@@ -123,17 +137,59 @@ class GPSurrogate(Surrogate):
         try:
             surrogate, arrays = cls(GPConfig(**content["training"])), load_file(folder / POINTS)
             surrogate.metrics = tuple(content["metrics"])
-            surrogate._centre, surrogate._scale = arrays["centre"], arrays["scale"]
-            surrogate._maps = [MonotoneMap.from_json(scale) for scale in content["maps"]]
-            surrogate._processes = [
-                GaussianProcess(arrays[f"features_{index}"], arrays[f"weights_{index}"], **settings)
-                for index, settings in enumerate(content["settings"])
+            surrogate._standards = {
+                counts: _Standard(arrays[f"centre_{counts}"], arrays[f"scale_{counts}"])
+                for counts in surrogate.training.counts
+            }
+            surrogate._fitted = [
+                _Fitted(
+                    one["counts"],
+                    GaussianProcess(arrays[f"features_{index}"], arrays[f"weights_{index}"], **one["settings"]),
+                    MonotoneMap.from_json(one["scale"]),
+                )
+                for index, one in enumerate(content["fitted"])
             ]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{folder} holds no complete gp surrogate: {error}") from error
         return surrogate
 
-    def _features(self, raw: np.ndarray) -> np.ndarray:
+    def _numbers(self, graphs: Sequence[onnx.ModelProto], inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """What is known of ``n`` graphs, ``(n, m)`` by set of counts."""
+        sets = dict(zip(COUNTS, count_sets(graphs), strict=True))
+        return {counts: np.hstack([sets[counts], inputs]) for counts in self.training.counts}
+
+
+class _Standard(NamedTuple):
+    """Mean and deviation of numbers ``(m,)`` over the training graphs."""
+
+    centre: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> _Standard:
+        """Those of ``(n, m)`` numbers, NaN where unknown."""
+        return cls(np.nanmean(numbers, axis=0), np.nanstd(numbers, axis=0))
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers that vary over the training graphs, around 0 in units of their deviation; unknown ones are 0."""
-        varied = self._scale > 0
-        return np.nan_to_num((raw[:, varied] - self._centre[varied]) / self._scale[varied])
+        varied = self.scale > 0
+        return np.nan_to_num((numbers[:, varied] - self.centre[varied]) / self.scale[varied])
+
+
+class _Fitted(NamedTuple):
+    """What a metric is predicted by: the set of counts that is read, the process, and the way to the metric's unit."""
+
+    counts: str
+    process: GaussianProcess
+    scale: MonotoneMap
+
+    def to_json(self) -> dict[str, object]:
+        """All but the arrays."""
+        process = self.process
+        settings = {
+            "length": process.length,
+            "linear": process.linear,
+            "noise": process.noise,
+            "likelihood": process.likelihood,
+        }
+        return {"counts": self.counts, "settings": settings, "scale": self.scale.to_json()}

@@ -27,6 +27,7 @@ from nasrlm.labels.tables import LabelTable
 from search_spaces.errors import UnknownNameError
 from surrogates import registry
 from surrogates.base import Surrogate
+from surrogates.gp import COUNTS
 from surrogates.rlm.config import ReadingConfig
 
 Settings = Mapping[str, object]
@@ -204,8 +205,8 @@ _METHODS = (
     Method("flops", "flops", optional="macs"),
     Method("params", "params", optional="params"),
     *(Method(name, name, column=f"zcp_{name}") for name in PROXIES),
-    Method("gp", "gp"),
-    Method("gp_zcp", "gp", proxies=True),
+    Method("gp", "gp", {"training.counts": COUNTS}),
+    Method("gp_zcp", "gp", {"training.counts": COUNTS}, proxies=True),
     _tuned("xgboost_genome", "xgboost"),
     _tuned("xgboost_graph", "xgboost"),
     _tuned("mlp", "mlp", sized=pair_batches),

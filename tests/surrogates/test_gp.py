@@ -8,9 +8,9 @@ import pytest
 import scipy.stats
 
 import search_spaces
-from search_spaces.errors import UsageError
+from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
-from surrogates.free_targets import free_targets
+from surrogates.free_targets import free_targets, whole_targets
 from surrogates.gp import GPConfig, GPSurrogate
 
 SPACE = search_spaces.get("nasbench201")
@@ -43,6 +43,23 @@ def test_known_columns_are_read() -> None:
     assert scipy.stats.spearmanr(surrogate.predict(test, given=given).mean[:, 0], hint_there).statistic > 0.8
     with pytest.raises(UsageError, match="zcp_hint"):
         surrogate.predict(test)
+
+
+def test_a_metric_is_learned_from_the_counts_that_its_labels_follow() -> None:
+    few, test = networks(48, 0), networks(200, 1)
+    known, truth = (whole_targets(graphs)["pools"] for graphs in (few, test))  # dead operations among them
+    labels = pd.DataFrame({"run": known, "needed": free_targets(few)["live_pools"]})
+
+    def rho(surrogate: GPSurrogate, metric: str, wanted: pd.Series) -> float:
+        predicted = surrogate.fit(few, labels).predict(test).frame()[metric]
+        return float(scipy.stats.spearmanr(predicted, wanted).statistic)
+
+    assert rho(GPSurrogate(), "run", truth) > max(0.95, rho(GPSurrogate(GPConfig(counts=("live",))), "run", truth))
+    assert rho(GPSurrogate(), "needed", free_targets(test)["live_pools"]) > 0.95
+    with pytest.raises(UnknownNameError, match="dead"):
+        GPConfig(counts=("live", "dead"))
+    with pytest.raises(UsageError, match="counts is empty"):
+        GPConfig(counts=())
 
 
 def test_networks_that_look_the_same_are_refused() -> None:
