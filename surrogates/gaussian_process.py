@@ -1,8 +1,11 @@
-"""Gaussian process regression on few points: exact, its few settings chosen by the marginal likelihood on a grid.
+"""Gaussian process regression on few points: exact, averaged over its few settings and over what it may read.
 
 Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5. The kernel is a mixture of a
 linear one and a squared exponential one over features divided by the root of their number; the labels' variance is
-integrated out in closed form. Labels enter as normal scores of their ranks: outliers do not matter, order does.
+integrated out in closed form. A handful of labels does not say which settings, or which of several sets of features,
+they follow; every choice predicts, with the weight that the marginal likelihood gives it (Bayesian model averaging,
+Hoeting et al., Statistical Science 1999). Labels enter as normal scores of their ranks: outliers do not matter, order
+does.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
+from scipy.special import softmax
 from scipy.stats import norm, rankdata
 
 from search_spaces.errors import UsageError
@@ -21,6 +26,24 @@ from search_spaces.errors import UsageError
 LENGTHS = (0.5, 1.0, 2.0)
 LINEAR = (0.0, 0.5, 1.0)
 NOISE = (0.05, 0.1, 0.2, 0.4)
+#: Choices that are less probable than this are left out.
+PROBABLE = 1e-3
+
+
+class Term(NamedTuple):
+    """What one kernel adds to a prediction.
+
+    Attributes:
+        number: The set of features that it reads.
+        length: Length scale.
+        linear: Share of the linear kernel.
+        weights: ``K^-1 y`` times its probability, ``(n,)``.
+    """
+
+    number: int
+    length: float
+    linear: float
+    weights: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,66 +51,76 @@ class GaussianProcess:
     """A fitted process.
 
     Attributes:
-        features: Of the training points, ``(n, d)``.
-        weights: ``K^-1 y``, ``(n,)``.
-        length: Length scale.
-        linear: Share of the linear kernel.
-        noise: Noise variance.
-        likelihood: Log marginal likelihood of the labels, up to a constant.
+        features: Of the training points, ``(n, d)`` by set; None of a set that is not read.
+        terms: What adds up to a prediction.
+        shares: Probability of each set of features.
+        noise: Expected noise variance.
     """
 
-    features: np.ndarray
-    weights: np.ndarray
-    length: float
-    linear: float
+    features: tuple[np.ndarray | None, ...]
+    terms: tuple[Term, ...]
+    shares: tuple[float, ...]
     noise: float
-    likelihood: float
 
     @classmethod
-    def fit(cls, features: np.ndarray, values: np.ndarray) -> GaussianProcess:
-        """The process whose settings make ``values`` likeliest.
+    def fit(cls, sets: Sequence[np.ndarray], values: np.ndarray) -> GaussianProcess:
+        """The average of all processes on one of ``sets`` each, by how likely they make ``values``.
 
         Args:
-            features: ``(n, d)``, each of about zero mean and unit variance.
+            sets: Features of the same ``n`` points, ``(n, d)`` each, of about zero mean and unit variance; a set
+                without features is not read.
             values: ``(n,)``, finite; only their order counts.
 
         Raises:
-            UsageError: No feature, or no point.
+            UsageError: No set has a feature, or there is no point.
         """
-        if not features.size:
-            raise UsageError(f"a Gaussian process needs points with features, got an array of shape {features.shape}")
+        read = [number for number, features in enumerate(sets) if features.size]
+        if not read:
+            shapes = ", ".join(str(features.shape) for features in sets)
+            raise UsageError(f"a Gaussian process needs points with features, got arrays of shape {shapes or 'none'}")
         scores = normal_scores(values)
-        best: GaussianProcess | None = None
-        for length, linear, noise in product(LENGTHS, LINEAR, NOISE):
-            kernel = _kernel(features, features, length, linear) + noise * np.eye(len(scores))
-            factor = cholesky(kernel, lower=True)
-            weights = cho_solve((factor, True), scores)
-            fit = float(scores @ weights) / len(scores)
-            likelihood = -0.5 * len(scores) * np.log(max(fit, 1e-12)) - float(np.log(np.diag(factor)).sum())
-            if best is None or likelihood > best.likelihood:
-                best = cls(features, weights, length, linear, noise, likelihood)
-        assert best is not None
-        return best
+        choices = list(product(read, LENGTHS, LINEAR, NOISE))
+        fitted = [_fitted(sets[number], scores, *setting) for number, *setting in choices]
+        probabilities = softmax([likelihood for likelihood, _ in fitted])
+        probabilities[probabilities < PROBABLE] = 0
+        probabilities /= probabilities.sum()
+        weights: dict[tuple[int, float, float], np.ndarray] = {}
+        shares, noises = np.zeros(len(sets)), 0.0
+        for (number, length, linear, noise), share, (_, solved) in zip(choices, probabilities, fitted, strict=True):
+            if share:
+                kernel = (number, length, linear)
+                weights[kernel] = weights.get(kernel, 0) + share * solved
+                shares[number] += share
+                noises += share * noise
+        features = tuple(features if share else None for features, share in zip(sets, shares, strict=True))
+        terms = tuple(Term(*kernel, summed) for kernel, summed in weights.items())
+        return cls(features, terms, tuple(shares.tolist()), float(noises))
 
-    @classmethod
-    def likeliest(cls, sets: Sequence[np.ndarray], values: np.ndarray) -> tuple[int, GaussianProcess]:
-        """The number of the set of features of the same points that makes ``values`` likeliest, and its process.
-
-        Raises:
-            UsageError: As ``fit``.
-        """
-        fitted = [cls.fit(features, values) for features in sets]
-        best = max(range(len(sets)), key=lambda number: fitted[number].likelihood)
-        return best, fitted[best]
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Expected normal scores of points ``(k, d)``, ``(k,)``."""
-        return np.asarray(_kernel(features, self.features, self.length, self.linear) @ self.weights)
+    def predict(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """Expected normal scores, ``(k,)``, of points by their features, ``(k, d)`` by set as in ``fit``."""
+        found = 0.0
+        for term in self.terms:
+            known = self.features[term.number]
+            assert known is not None
+            found = found + _kernel(sets[term.number], known, term.length, term.linear) @ term.weights
+        return np.asarray(found)
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
     """Quantiles of the normal distribution at the ranks of ``values``, along the first axis."""
     return np.asarray(norm.ppf((rankdata(values, axis=0) - 0.5) / len(values)))
+
+
+def _fitted(
+    features: np.ndarray, scores: np.ndarray, length: float, linear: float, noise: float
+) -> tuple[float, np.ndarray]:
+    """Log marginal likelihood of ``scores``, up to a constant, and ``K^-1 y``."""
+    kernel = _kernel(features, features, length, linear) + noise * np.eye(len(scores))
+    factor = cholesky(kernel, lower=True)
+    weights = cho_solve((factor, True), scores)
+    fit = float(scores @ weights) / len(scores)
+    likelihood = -0.5 * len(scores) * np.log(max(fit, 1e-12)) - float(np.log(np.diag(factor)).sum())
+    return likelihood, weights
 
 
 def _kernel(one: np.ndarray, other: np.ndarray, length: float, linear: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from search_spaces.errors import CheckpointError, UnknownNameError, UsageError
 from surrogates.base import Prediction, Surrogate
 from surrogates.checkpoint import read_config, write_config
 from surrogates.free_targets import count_sets
-from surrogates.gaussian_process import GaussianProcess
+from surrogates.gaussian_process import GaussianProcess, Term
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
 
@@ -36,8 +36,8 @@ class GPConfig:
     Attributes:
         inputs: Columns of the labels that are not learned but read, e.g. zero-cost proxies; ``predict`` expects them in
             ``given``.
-        counts: Sets of counts, of ``COUNTS``, to choose from: a metric is learned from the one that makes its labels
-            likeliest.
+        counts: Sets of counts, of ``COUNTS``: a metric is learned from each, and each counts by how likely it makes
+            the labels.
     """
 
     inputs: tuple[str, ...] = ()
@@ -79,17 +79,13 @@ class GPSurrogate(Surrogate):
         inputs = given_inputs(len(graphs), labels, names, fix="name columns of the labels in GPConfig.inputs")
         found = self._numbers(graphs, inputs)
         standards = {counts: _Standard.of(numbers) for counts, numbers in found.items()}
-        features = {counts: standards[counts](numbers) for counts, numbers in found.items()}
-        features = {counts: columns for counts, columns in features.items() if columns.size}
-        if not features:
-            raise UsageError(f"nothing that is known of these {len(graphs)} graphs differs: no features to learn from")
+        features = [standards[counts](numbers) for counts, numbers in found.items()]
         fitted = []
         for values in table.to_numpy().T:
             known = np.isfinite(values)
-            sets = [columns[known] for columns in features.values()]
-            number, process = GaussianProcess.likeliest(sets, values[known])
-            scale = MonotoneMap.fit(process.predict(sets[number]), values[known])
-            fitted.append(_Fitted(list(features)[number], process, scale))
+            sets = [columns[known] for columns in features]
+            process = GaussianProcess.fit(sets, values[known])
+            fitted.append(_Fitted(process, MonotoneMap.fit(process.predict(sets), values[known])))
         self.metrics, self._standards, self._fitted = tuple(table.columns), standards, fitted
         return self
 
@@ -112,9 +108,9 @@ class GPSurrogate(Surrogate):
             return Prediction.of_means(chosen, np.zeros((0, len(chosen))))
         inputs = given_inputs(len(graphs), given, self.training.inputs, fix=_FIX)
         found = self._numbers(graphs, inputs)
-        features = {counts: self._standards[counts](numbers) for counts, numbers in found.items()}
+        features = [self._standards[counts](numbers) for counts, numbers in found.items()]
         fitted = [self._fitted[self.metrics.index(metric)] for metric in chosen]
-        mean = [one.scale(one.process.predict(features[one.counts])) for one in fitted]
+        mean = [one.scale(one.process.predict(features)) for one in fitted]
         return Prediction.of_means(chosen, np.stack(mean, axis=1) if mean else np.zeros((len(graphs), 0)))
 
     def save_pretrained(self, path: str | Path) -> None:
@@ -128,7 +124,7 @@ class GPSurrogate(Surrogate):
         for counts, standard in self._standards.items():
             arrays |= {f"centre_{counts}": standard.centre, f"scale_{counts}": standard.scale}
         for index, one in enumerate(self._fitted):
-            arrays |= {f"features_{index}": one.process.features, f"weights_{index}": one.process.weights}
+            arrays |= {f"{index}_{name}": array for name, array in one.arrays().items()}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / POINTS)
 
     @classmethod
@@ -142,11 +138,7 @@ class GPSurrogate(Surrogate):
                 for counts in surrogate.training.counts
             }
             surrogate._fitted = [
-                _Fitted(
-                    one["counts"],
-                    GaussianProcess(arrays[f"features_{index}"], arrays[f"weights_{index}"], **one["settings"]),
-                    MonotoneMap.from_json(one["scale"]),
-                )
+                _Fitted.of(one, {name.removeprefix(f"{index}_"): array for name, array in arrays.items()})
                 for index, one in enumerate(content["fitted"])
             ]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -177,19 +169,27 @@ class _Standard(NamedTuple):
 
 
 class _Fitted(NamedTuple):
-    """What a metric is predicted by: the set of counts that is read, the process, and the way to the metric's unit."""
+    """What a metric is predicted by: the process on each set of counts, and the way to the metric's unit."""
 
-    counts: str
     process: GaussianProcess
     scale: MonotoneMap
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """All but the arrays."""
         process = self.process
-        settings = {
-            "length": process.length,
-            "linear": process.linear,
-            "noise": process.noise,
-            "likelihood": process.likelihood,
-        }
-        return {"counts": self.counts, "settings": settings, "scale": self.scale.to_json()}
+        terms = [{"number": term.number, "length": term.length, "linear": term.linear} for term in process.terms]
+        return {"terms": terms, "shares": process.shares, "noise": process.noise, "scale": self.scale.to_json()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, by name."""
+        features = {f"features_{i}": found for i, found in enumerate(self.process.features) if found is not None}
+        return features | {f"weights_{i}": term.weights for i, term in enumerate(self.process.terms)}
+
+    @classmethod
+    def of(cls, content: dict[str, Any], arrays: dict[str, np.ndarray]) -> _Fitted:
+        """What ``to_json`` and ``arrays`` made, among other arrays."""
+        shares = tuple(content["shares"])
+        features = tuple(arrays[f"features_{i}"] if share else None for i, share in enumerate(shares))
+        terms = tuple(Term(**term, weights=arrays[f"weights_{i}"]) for i, term in enumerate(content["terms"]))
+        process = GaussianProcess(features, terms, shares, content["noise"])
+        return cls(process, MonotoneMap.from_json(content["scale"]))

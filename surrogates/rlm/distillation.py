@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from search_spaces.errors import UsageError
 from surrogates.gaussian_process import GaussianProcess, normal_scores
 
 #: Labels that a process takes; its cost grows with the cube of their number.
@@ -24,26 +23,22 @@ def pseudo_labels(sets: Sequence[np.ndarray], labels: pd.DataFrame) -> pd.DataFr
     """What the labels of fresh networks may be: one row each, the columns of ``labels``; their order counts, not unit.
 
     Args:
-        sets: Sets of numbers that are known of ``n`` labelled networks and then ``k`` others, ``(n + k, m)`` each: for
-            every column the one is taken that makes its labels likeliest. Numbers that are equal for all networks are
-            left out; the most recent ``MOST`` labels of a column are used.
+        sets: Sets of numbers that are known of ``n`` labelled networks and then ``k`` others, ``(n + k, m)`` each; a
+            process on each of them guesses, and counts by how likely it makes the labels. Numbers that are equal for
+            all networks are left out; the most recent ``MOST`` labels of a column are used.
         labels: ``n`` rows; NaN where not measured. A column with fewer than two labels gets NaN.
 
     Raises:
         UsageError: No set, or nothing in any that differs.
     """
-    varied = [numbers[:, np.ptp(numbers, axis=0) > 0] for numbers in sets]
-    features = [normal_scores(numbers) for numbers in varied if numbers.size]
-    if not features:
-        raise UsageError("nothing that is known of these networks differs from one to another")
-    count = len(labels)
-    guessed = {}
+    features = [normal_scores(numbers[:, np.ptp(numbers, axis=0) > 0]) for numbers in sets]
+    count, guessed = len(labels), {}
     for column in labels:
         values = labels[column].to_numpy(dtype=float)
         known = np.flatnonzero(np.isfinite(values))[-MOST:]
         if len(known) < 2:
-            guessed[str(column)] = np.full(len(features[0]) - count, np.nan)
+            guessed[str(column)] = np.full(len(sets[0]) - count, np.nan)
             continue
-        number, process = GaussianProcess.likeliest([numbers[known] for numbers in features], values[known])
-        guessed[str(column)] = process.predict(features[number][count:])
+        process = GaussianProcess.fit([numbers[known] for numbers in features], values[known])
+        guessed[str(column)] = process.predict([numbers[count:] for numbers in features])
     return pd.DataFrame(guessed)

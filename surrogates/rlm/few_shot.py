@@ -195,7 +195,8 @@ class FineTunedRLM(RLM):
             return None
         every = Networks(graphs.space, [*graphs.architectures, *fresh.architectures])
         read = np.vstack([read, found.predict(fresh).mean])
-        guessed = pseudo_labels([*count_sets(every), read], labels).dropna(axis=1, how="all")
+        counts = count_sets(every)
+        guessed = pseudo_labels([*counts, read, np.hstack([counts[-1], read])], labels).dropna(axis=1, how="all")
         return None if guessed.empty else (fresh, guessed)
 
     def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame, *, progress: bool) -> None:

@@ -20,9 +20,9 @@ def sample(n: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarra
 
 def test_it_learns_a_smooth_function() -> None:
     (x, y), (there, truth) = sample(200, 0), sample(300, 1)
-    process = GaussianProcess.fit(x, y)
-    assert scipy.stats.spearmanr(process.predict(there), truth).statistic > 0.9
-    assert process.linear < 1
+    process = GaussianProcess.fit([x], y)
+    assert scipy.stats.spearmanr(process.predict([there]), truth).statistic > 0.9
+    assert all(term.linear < 1 for term in process.terms)
 
 
 @settings(max_examples=20, deadline=None)
@@ -31,22 +31,38 @@ def test_only_the_order_of_labels_counts(seed: int, scale: float) -> None:
     x, y = sample(20, seed)
     y = np.round(y, 3)  # so that scaling keeps ties
     there = sample(10, seed + 1)[0]
-    before = GaussianProcess.fit(x, y).predict(there)
-    np.testing.assert_allclose(GaussianProcess.fit(x, np.exp(y)).predict(there), before)
-    np.testing.assert_allclose(GaussianProcess.fit(x, y * scale + 3).predict(there), before)
+    before = GaussianProcess.fit([x], y).predict([there])
+    np.testing.assert_allclose(GaussianProcess.fit([x], np.exp(y)).predict([there]), before)
+    np.testing.assert_allclose(GaussianProcess.fit([x], y * scale + 3).predict([there]), before)
 
 
 def test_noisy_labels_get_more_noise() -> None:
-    clean, noisy = (GaussianProcess.fit(*sample(150, 3, noise)) for noise in (0.0, 2.0))
+    clean, noisy = (GaussianProcess.fit([x], y) for x, y in (sample(150, 3, noise) for noise in (0.0, 2.0)))
     assert clean.noise < noisy.noise
 
 
 def test_a_linear_function_is_told_from_few_points() -> None:
     rng = np.random.default_rng(0)
     x, there = rng.standard_normal((16, 12)), rng.standard_normal((200, 12))
-    process = GaussianProcess.fit(x, x[:, 0] + x[:, 1])
-    assert process.linear > 0
-    assert scipy.stats.spearmanr(process.predict(there), there[:, 0] + there[:, 1]).statistic > 0.6
+    process = GaussianProcess.fit([x], x[:, 0] + x[:, 1])
+    assert scipy.stats.spearmanr(process.predict([there]), there[:, 0] + there[:, 1]).statistic > 0.6
+
+
+def test_labels_say_which_features_they_follow() -> None:
+    (x, y), (other, _) = sample(100, 0), sample(100, 2)
+    there, elsewhere = sample(300, 1)[0], sample(300, 3)[0]
+    process = GaussianProcess.fit([other, x, np.zeros((100, 0))], y)
+    assert process.shares[1] > 0.99 and process.features[0] is None and process.features[2] is None
+    found = process.predict([elsewhere, there, np.zeros((300, 0))])
+    np.testing.assert_allclose(found, GaussianProcess.fit([x], y).predict([there]))
+
+
+def test_labels_that_do_not_say_it_are_guessed_by_all() -> None:
+    x, y = sample(6, 0)
+    process = GaussianProcess.fit([x, x], y)
+    np.testing.assert_allclose(process.shares, [0.5, 0.5])
+    there = sample(9, 1)[0]
+    np.testing.assert_allclose(process.predict([there, there]), GaussianProcess.fit([x], y).predict([there]))
 
 
 def test_normal_scores() -> None:
@@ -56,4 +72,6 @@ def test_normal_scores() -> None:
 
 def test_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(UsageError, match="features"):
-        GaussianProcess.fit(np.zeros((5, 0)), np.arange(5.0))
+        GaussianProcess.fit([np.zeros((5, 0))], np.arange(5.0))
+    with pytest.raises(UsageError, match="none"):
+        GaussianProcess.fit([], np.arange(5.0))
