@@ -214,7 +214,7 @@ def test_labels_choose_what_they_follow_from() -> None:
     guessed = pseudo_labels([constant, one, other], labels)
     assert spearman_rho(guessed["a_test"], one[30:].sum(axis=1)) > 0.95
     assert spearman_rho(guessed["b_test"], other[30:].sum(axis=1)) > 0.95
-    with pytest.raises(UsageError, match="differs"):
+    with pytest.raises(UsageError, match="features"):
         pseudo_labels([constant], labels)
 
 
