@@ -79,22 +79,21 @@ class GaussianProcess:
             shapes = ", ".join(str(features.shape) for features in sets)
             raise UsageError(f"a Gaussian process needs points with features, got arrays of shape {shapes or 'none'}")
         scores = normal_scores(values)
-        choices = list(product(read, LENGTHS, LINEAR, NOISE))
-        fitted = [_fitted(sets[number], scores, *setting) for number, *setting in choices]
+        kernels = list(product(read, LENGTHS, LINEAR))
+        fitted = [one for number, *kernel in kernels for one in _fitted(sets[number], scores, *kernel)]
         probabilities = softmax([likelihood for likelihood, _ in fitted])
         probabilities[probabilities < PROBABLE] = 0
-        probabilities /= probabilities.sum()
-        weights: dict[tuple[int, float, float], np.ndarray] = {}
-        shares, noises = np.zeros(len(sets)), 0.0
-        for (number, length, linear, noise), share, (_, solved) in zip(choices, probabilities, fitted, strict=True):
-            if share:
-                kernel = (number, length, linear)
-                weights[kernel] = weights.get(kernel, 0) + share * solved
-                shares[number] += share
-                noises += share * noise
+        probabilities = (probabilities / probabilities.sum()).reshape(len(kernels), len(NOISE))
+        solved = np.reshape([weights for _, weights in fitted], (*probabilities.shape, len(scores)))
+        terms = tuple(
+            Term(*kernel, chosen @ weights)
+            for kernel, chosen, weights in zip(kernels, probabilities, solved, strict=True)
+            if chosen.any()
+        )
+        shares = np.zeros(len(sets))
+        np.add.at(shares, [number for number, *_ in kernels], probabilities.sum(axis=1))
         features = tuple(features if share else None for features, share in zip(sets, shares, strict=True))
-        terms = tuple(Term(*kernel, summed) for kernel, summed in weights.items())
-        return cls(features, terms, tuple(shares.tolist()), float(noises))
+        return cls(features, terms, tuple(shares.tolist()), float(probabilities.sum(axis=0) @ NOISE))
 
     def predict(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """Expected normal scores, ``(k,)``, of points by their features, ``(k, d)`` by set as in ``fit``."""
@@ -111,16 +110,16 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
     return np.asarray(norm.ppf((rankdata(values, axis=0) - 0.5) / len(values)))
 
 
-def _fitted(
-    features: np.ndarray, scores: np.ndarray, length: float, linear: float, noise: float
-) -> tuple[float, np.ndarray]:
-    """Log marginal likelihood of ``scores``, up to a constant, and ``K^-1 y``."""
-    kernel = _kernel(features, features, length, linear) + noise * np.eye(len(scores))
-    factor = cholesky(kernel, lower=True)
-    weights = cho_solve((factor, True), scores)
-    fit = float(scores @ weights) / len(scores)
-    likelihood = -0.5 * len(scores) * np.log(max(fit, 1e-12)) - float(np.log(np.diag(factor)).sum())
-    return likelihood, weights
+def _fitted(features: np.ndarray, scores: np.ndarray, length: float, linear: float) -> list[tuple[float, np.ndarray]]:
+    """By ``NOISE``: log marginal likelihood of ``scores``, up to a constant, and ``K^-1 y``."""
+    kernel, found = _kernel(features, features, length, linear), []
+    for noise in NOISE:
+        factor = cholesky(kernel + noise * np.eye(len(scores)), lower=True)
+        weights = cho_solve((factor, True), scores)
+        fit = float(scores @ weights) / len(scores)
+        likelihood = -0.5 * len(scores) * np.log(max(fit, 1e-12)) - float(np.log(np.diag(factor)).sum())
+        found.append((likelihood, weights))
+    return found
 
 
 def _kernel(one: np.ndarray, other: np.ndarray, length: float, linear: float) -> np.ndarray:

@@ -205,7 +205,7 @@ _METHODS = (
     Method("flops", "flops", optional="macs"),
     Method("params", "params", optional="params"),
     *(Method(name, name, column=f"zcp_{name}") for name in PROXIES),
-    Method("gp", "gp", {"training.counts": COUNTS}),
+    Method("gp", "gp", {"training.counts": COUNTS}),  # named: runs on other counts are other runs
     Method("gp_zcp", "gp", {"training.counts": COUNTS}, proxies=True),
     _tuned("xgboost_genome", "xgboost"),
     _tuned("xgboost_graph", "xgboost"),
