@@ -105,6 +105,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "halved": {"start.shrink": 0.5},
         "unanchored_halved": {"training.anchor": 0.0, "start.shrink": 0.5},
         "by_name": {"start.blend": 0.0},
+        "no_pool": {"start.pool": 0},
         "unranked": {"training.ranking": 0.0},
         "ranking_3": {"training.ranking": 3.0},
     },

@@ -26,6 +26,9 @@ from surrogates.rlm.selection import SelectionConfig
 class FewShotRLM(FineTunedRLM):
     """Goes on from a checkpoint by the recipe for as many labels as ``fit`` is given, and then is an ``RLM``.
 
+    Learning what fresh networks may be (``StartConfig.pool``) is left out: it takes longest, would have to be done
+    again in every round, and needs a space, not models alone.
+
     Args:
         checkpoint: A folder or a shipped name; see ``is_start``. ``rlm-small`` learned labels of every table of the
             project: to be judged on one of those, begin with ``nasrlm.bench.pretrained.judged_from``.
@@ -48,7 +51,8 @@ class FewShotRLM(FineTunedRLM):
         self.start, self.training = StartConfig(self.start.checkpoint), TrainingConfig()
         self.reading, self.selection = ReadingConfig(), SelectionConfig()
         metrics = [str(column) for column in labels.columns]
-        configure(self, few_shot_settings(self._before, metrics, len(labels)), seed=self._seed)
+        chosen = few_shot_settings(self._before, metrics, len(labels)) | {"start.pool": 0}
+        configure(self, chosen, seed=self._seed)
 
 
 def is_start(surrogate: Surrogate) -> bool:

@@ -42,6 +42,8 @@ QUALITY_WEIGHT, MANY = 4.0, 512
 #: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
 #: (``StartConfig.blend``).
 FEW, WORTH, BLEND = 64, 16, 20.0
+#: Fresh networks that carry fewer labels than ``FEW`` further (``StartConfig.pool``).
+POOL = 1024
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
 FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
@@ -95,13 +97,13 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str | dict[str, str
 def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
-    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from, and
-    leaves the weights half-way to where they began.
+    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from,
+    leaves the weights half-way to where they began, and is carried further by networks that nobody measured.
     """
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
-    held = few if size < FEW else {"start.shrink": SHRUNK}
+    held = {**few, "start.pool": POOL} if size < FEW else {"start.shrink": SHRUNK}
     return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -19,7 +19,7 @@ from surrogates.free_targets import count_sets
 from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
-from surrogates.rlm.distillation import pseudo_labels
+from surrogates.rlm.distillation import Guess, pseudo_labels
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
 from surrogates.rlm.labelled import Graphs
 from surrogates.rlm.model import RLMNetwork
@@ -40,10 +40,10 @@ class StartConfig:
 
     Attributes:
         checkpoint: A folder, or the name of a shipped checkpoint.
-        pool: Fresh networks of the space to learn pseudo-labels of before the labels
-            (``surrogates.rlm.distillation``); 0 for none. Needs ``Networks``, whose space can be asked for more.
+        pool: Fresh networks of the space to learn pseudo-labels of after the labels (``surrogates.rlm.distillation``);
+            0 for none. Needs ``Networks``, whose space can be asked for more.
         pool_epochs: Passes over them, in batches of 64.
-        pool_rate: Learning rate meanwhile.
+        pool_rate: Learning rate meanwhile; there is no ranking loss, for pseudo-labels are smooth.
         dropout: Dropout rate from here on; the pretraining needed none.
         shrink: What the matrices of the checkpoint are multiplied by before the labels. Below 1 it says less and can be
             taught more: the first half of shrink and perturb (Ash & Adams, NeurIPS 2020, arXiv 1910.08475), for as many
@@ -140,8 +140,6 @@ class FineTunedRLM(RLM):
             read = found.predict(graphs).mean if needed else np.zeros((len(graphs), 0))
             guessed = self._guess(found, graphs, read, labels)
             self._adopt(found, read, labels)
-            if guessed is not None:
-                self._learn_guessed(*guessed, progress=progress)
             with frozen(self.network, self.start.freeze):
                 shrink(self.network, self.start.shrink)
             self.finetune(
@@ -153,6 +151,8 @@ class FineTunedRLM(RLM):
                 checkpoint=checkpoint,
                 progress=progress,
             )
+            if guessed is not None:
+                self._learn_guessed(*guessed, graphs, labels, validation, metric_weights, progress)
         finally:
             self.calibration, self._began = calibration, ""
         self.keep([str(column) for column in labels.columns])
@@ -184,8 +184,8 @@ class FineTunedRLM(RLM):
 
     def _guess(
         self, found: RLM, graphs: Graphs, read: np.ndarray, labels: pd.DataFrame
-    ) -> tuple[Networks, pd.DataFrame] | None:
-        """Fresh networks and their pseudo-labels, if any are wanted and there are any."""
+    ) -> tuple[list[str], list[Guess]] | None:
+        """Texts of fresh networks and what processes say of each metric; None where that is nothing."""
         if not self.start.pool:
             return None
         if not isinstance(graphs, Networks):
@@ -193,31 +193,51 @@ class FineTunedRLM(RLM):
         fresh = sample_networks(graphs.space, self.start.pool, seed=self.training.seed, known=graphs.architectures)
         if not len(fresh):
             return None
-        every = Networks(graphs.space, [*graphs.architectures, *fresh.architectures])
-        read = np.vstack([read, found.predict(fresh).mean])
-        counts = count_sets(every)
-        guessed = pseudo_labels([*counts, read, np.hstack([counts[-1], read])], labels).dropna(axis=1, how="all")
-        return None if guessed.empty else (fresh, guessed)
+        texts = self._own_texts(fresh)
+        read = np.vstack([read, found.predict(texts).mean])
+        counts = count_sets(Networks(graphs.space, [*graphs.architectures, *fresh.architectures]))
+        sets = [*counts, read, np.hstack([counts[-1], read])]
+        guesses = [Guess.of(sets, column) for column in labels.to_numpy(dtype=float).T]
+        return (texts, guesses) if any(guess.trust for guess in guesses) else None
 
-    def _learn_guessed(self, fresh: Networks, guessed: pd.DataFrame, *, progress: bool) -> None:
-        """Train on pseudo-labels, which are smooth: no noise, no dropout. A killed fit does this again on resuming."""
-        wanted = self.training
-        quiet = replace(
+    def _learn_guessed(
+        self,
+        texts: Sequence[str],
+        guesses: Sequence[Guess],
+        graphs: Graphs,
+        labels: pd.DataFrame,
+        validation: tuple[Graphs, pd.DataFrame] | None,
+        metric_weights: Mapping[str, float] | None,
+        progress: bool,
+    ) -> None:
+        """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again."""
+        labels = labels.rename(columns=str)
+        guessed = pseudo_labels(guesses, self.predict(texts, [*labels]).frame(), labels)
+        wanted, history, unfinished = self.training, self.history, self._unfinished
+        plain = replace(
             wanted,
             epochs=self.start.pool_epochs,
             batch_size=64,
             learning_rate=self.start.pool_rate,
-            smoothing=0.0,
             orders=1,
             ranking=0.0,
             anchor=0.0,
         )
         _set_dropout(self.network, 0.0)
         try:
-            self.finetune(fresh, guessed, training=quiet, freeze=self.start.freeze, progress=progress)
+            self.finetune(
+                [*self._own_texts(graphs), *texts],
+                pd.concat([labels, guessed], ignore_index=True),
+                training=plain,
+                validation=validation,
+                metric_weights=metric_weights,
+                freeze=self.start.freeze,
+                progress=progress,
+            )
         finally:
-            self.training = wanted
+            self.training, self.history, self._unfinished = wanted, history, unfinished
             _set_dropout(self.network, self.start.dropout)
+        self.learn_distance(graphs, validation=validation[0] if validation else None)  # what it knows was measured
 
     def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
         """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""

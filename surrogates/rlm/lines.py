@@ -44,6 +44,8 @@ _WIDTH, _SHAPE = re.compile(r"c\d+|w[\dx]+"), re.compile(r"(?<=%)[^,]*")
 _QUIET = 0.1
 #: Deviation of a new word's vector.
 _SPREAD = 0.1
+#: Texts that a reader remembers having read.
+KEPT = 2048
 #: A cost that varies less than this over the training lines says nothing.
 _CONSTANT = 1e-6
 #: The word of a call.
@@ -176,6 +178,7 @@ class LineReader(Reader):
         self._places: Mapping[str, int] = {word: place for place, word in enumerate(self._vocabulary)}
         self._centre, self._scale = np.array(centre, dtype=np.float32), np.array(scale, dtype=np.float32)
         self._deepest, self._entry = int(deepest), [list(kind) for kind in entry]
+        self._kept: dict[str, EncodedLines] = {}
 
     @classmethod
     def learn(cls, texts: Sequence[str], config: ModelConfig, *, vocabulary: int) -> Self:
@@ -222,20 +225,25 @@ class LineReader(Reader):
         return self._vocabulary
 
     def encode(self, texts: Sequence[str], *, context: int) -> list[EncodedText]:
-        """See ``Reader``."""
-        return [self._encoded(text, context) for text in texts]
+        """See ``Reader``; the last ``KEPT`` texts are not read again."""
+        found: list[EncodedLines] = [self._kept.get(text) or self._encoded(text) for text in texts]
+        for graph in found:
+            check_length(len(graph.ids), context)
+        self._kept |= zip(texts, found, strict=True)
+        for text in [*self._kept][:-KEPT]:
+            del self._kept[text]
+        return [*found]
 
     def encoder(self, config: ModelConfig) -> Encoder:
         """See ``Reader``."""
         return LineEncoder(config, len(self._vocabulary))
 
-    def _encoded(self, text: str, context: int) -> EncodedLines:
+    def _encoded(self, text: str) -> EncodedLines:
         wires, main = wiring(text), _main(text)
         spoken, entries = _spoken(text, wires, self._entry)
         known = [
             (self._places[word], number) for number, line in enumerate(spoken) for word in line if word in self._places
         ]
-        check_length(len(known), context)
         ids, lines = np.array(known, dtype=np.int64).reshape(-1, 2).T
         self_too = np.eye(len(main), dtype=bool)
         return EncodedLines(

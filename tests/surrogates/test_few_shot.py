@@ -14,12 +14,11 @@ import torch
 import search_spaces
 from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_sizes
-from nasrlm.metrics import spearman_rho
 from search_spaces.errors import CheckpointError, TrainingError, UnknownNameError, UsageError
-from search_spaces.networks import Networks, sample_networks
+from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
-from surrogates.rlm.distillation import pseudo_labels
+from surrogates.rlm.checkpointing import STATE_FILE
 from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
 from surrogates.text import linearize
 
@@ -171,7 +170,7 @@ def test_every_part_of_the_labels_is_predicted_by_a_fit_from_the_checkpoint(star
     assert (calibrated.std > plain.std).mean() > 0.9
 
 
-def test_pseudo_labels_carry_few_labels_further(start: Path) -> None:
+def test_a_pool_carries_few_labels_further(start: Path, tmp_path: Path) -> None:
     """The label is made of what the checkpoint can tell of a network; the labels themselves are not learned here."""
     few, test = networks(12, 1), networks(60, 2)
 
@@ -179,20 +178,32 @@ def test_pseudo_labels_carry_few_labels_further(start: Path) -> None:
         found = free_targets(some)
         return -(found["live_log_macs"] + found["log_params"]).to_numpy()  # whatever the start says, it says otherwise
 
-    labels = pd.DataFrame({"score": truth(few), "never": np.nan})
-    fresh = sample_networks(few.space, 200, seed=0, known=few.architectures)
-    assert len(set(fresh.architectures)) == 200 and not set(fresh.architectures) & set(few.architectures)
-    known = RLM.from_pretrained(start)
-    guessed = pseudo_labels([np.vstack([known.predict(few).mean, known.predict(fresh).mean])], labels)
-    assert scipy.stats.spearmanr(guessed["score"], truth(fresh)).statistic > 0.6
-    assert guessed["never"].isna().all()
+    labels = pd.DataFrame({"score": truth(few)})
     reached, still = {}, replace(QUICK, epochs=1, learning_rate=1e-9)
     for pool in 0, 200:
         config = StartConfig(str(start), pool=pool, pool_epochs=20, pool_rate=1e-2, dropout=0.0, like="")
-        rlm = FineTunedRLM(config, still).fit(few, labels[["score"]])
-        assert rlm.metrics == ("score",) and rlm.training == still
-        reached[pool] = scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], truth(test)).statistic
+        rlm = FineTunedRLM(config, still).fit(few, labels, checkpoint=tmp_path / str(pool))
+        assert rlm.metrics == ("score",) and rlm.training == still and rlm.history["steps"] == 1
+        predicted = rlm.predict(test).mean[:, 0]
+        reached[pool] = scipy.stats.spearmanr(predicted, truth(test)).statistic
+        spread = rlm.learn_distance(few).distance(few)
+        again = FineTunedRLM(config, still).fit(few, labels, checkpoint=tmp_path / str(pool))  # as if it was killed
+        np.testing.assert_array_equal(again.predict(test).mean[:, 0], predicted)
+        np.testing.assert_allclose(again.distance(few), spread)  # it knows what was measured, not the pool
+        again.save_pretrained(tmp_path / str(pool))
+        read = RLM.from_pretrained(tmp_path / str(pool))
+        np.testing.assert_allclose(read.predict(test).mean[:, 0], predicted, rtol=1e-5)
+        assert not [*(tmp_path / str(pool)).glob(STATE_FILE)]
     assert reached[0] < -0.5 and reached[200] > reached[0] + 0.6
+
+
+def test_a_pool_that_knows_nothing_is_left_alone(start: Path) -> None:
+    few, labels = networks(12, 1), pd.DataFrame({"score": np.ones(12)})  # no process orders equal labels
+    weights = []
+    for pool in 0, 50:
+        rlm = FineTunedRLM(StartConfig(str(start), pool=pool, like=""), replace(QUICK, epochs=2)).fit(few, labels)
+        weights.append(rlm.network.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_what_a_pool_asks_for(start: Path) -> None:
@@ -205,17 +216,6 @@ def test_what_a_pool_asks_for(start: Path) -> None:
     with pytest.raises(TrainingError):
         rlm.fit(few, labels)
     assert rlm.training.learning_rate == QUICK.learning_rate  # a failed pool leaves the settings as they were
-
-
-def test_labels_choose_what_they_follow_from() -> None:
-    rng = np.random.default_rng(5)
-    one, other, constant = rng.normal(size=(80, 3)), rng.normal(size=(80, 3)), np.ones((80, 2))
-    labels = pd.DataFrame({"a_test": one[:30].sum(axis=1), "b_test": other[:30].sum(axis=1)})
-    guessed = pseudo_labels([constant, one, other], labels)
-    assert spearman_rho(guessed["a_test"], one[30:].sum(axis=1)) > 0.95
-    assert spearman_rho(guessed["b_test"], other[30:].sum(axis=1)) > 0.95
-    with pytest.raises(UsageError, match="features"):
-        pseudo_labels([constant], labels)
 
 
 def test_frozen_modules_stay_and_a_second_fit_begins_anew(start: Path, tmp_path: Path) -> None:
