@@ -17,7 +17,7 @@ import search_spaces
 from nasrlm.metrics import kendall_tau
 from search_spaces.analysis import count_macs, count_parameters
 from search_spaces.errors import CheckpointError, InvalidGraphError, UsageError
-from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig
+from surrogates.rlm import RLM, DecodingConfig, ModelConfig, TrainingConfig, lines
 from surrogates.rlm.inputs import collate
 from surrogates.rlm.lines import WORDS_FILE, EncodedLines, LineBatch, LineEncoder, LineReader, words
 from surrogates.text import linearize, parse
@@ -253,6 +253,19 @@ def test_constant_costs_say_nothing() -> None:
 def texts_of(name: str, count: int) -> list[str]:
     space, rng = search_spaces.get(name), np.random.default_rng(5)
     return [linearize(space.to_onnx(space.sample(rng)), inlining=False) for _ in range(count)]
+
+
+def test_a_text_is_read_once_but_always_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "KEPT", 2)
+    texts = [f"in 3x8x8\nRelu\nConv k3 c{width}" for width in (8, 16, 32)]
+    reader = LineReader.learn(texts, MODEL, vocabulary=64)
+    first = reader.encode(texts[1:], context=64)
+    assert all(again is before for again, before in zip(reader.encode(texts[1:], context=64), first, strict=True))
+    with pytest.raises(InvalidGraphError, match="context of 2"):
+        reader.encode(texts[1:], context=2)
+    reader.encode(texts[:1], context=64)  # takes the place of the oldest
+    after = reader.encode(texts[1:], context=64)
+    assert after[0] is not first[0] and after[1] is first[1]
 
 
 def known_words(reader: LineReader, text: str) -> list[list[str]]:
