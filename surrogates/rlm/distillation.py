@@ -30,7 +30,8 @@ class Guess(NamedTuple):
 
     Attributes:
         scores: Expected normal scores, ``(k,)``.
-        trust: Kendall tau between labels and what the process says without each of them; 0 where that is negative.
+        trust: Square of Kendall's tau between labels and what the process says without each of them, in place of the
+            share of variance that it explains; 0 where tau is negative.
     """
 
     scores: np.ndarray
@@ -60,8 +61,8 @@ class Guess(NamedTuple):
 
         judged = known[-JUDGED:]
         without = [float(guessed(np.setdiff1d(known, row), np.array([row]))[0]) for row in judged]
-        trust = float(np.nan_to_num(kendalltau(values[judged], without).statistic))
-        return cls(guessed(known, slice(len(values), None)), max(0.0, trust))
+        tau = float(np.nan_to_num(kendalltau(values[judged], without).statistic))
+        return cls(guessed(known, slice(len(values), None)), max(0.0, tau) ** 2)
 
 
 def pseudo_labels(guesses: Sequence[Guess], own: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def test_labels_choose_what_they_follow_from() -> None:
         guess = Guess.of([constant, one, other], numbers[:30].sum(axis=1))
         assert guess.scores.shape == (50,)
         assert spearman_rho(guess.scores, numbers[30:].sum(axis=1)) > 0.95
-        assert guess.trust > 0.8
+        assert guess.trust > 0.6
     with pytest.raises(UsageError, match="features"):
         Guess.of([constant], one[:30, 0])
 
@@ -33,7 +33,7 @@ def test_noise_is_not_trusted() -> None:
     one, other, _ = sets()
     noise = np.random.default_rng(1).normal(size=(20, 40))
     trusts = [Guess.of([one, other], labels).trust for labels in noise]
-    assert min(trusts) == 0.0 and np.mean(trusts) < 0.12
+    assert min(trusts) == 0.0 and np.mean(trusts) < 0.03
 
 
 def test_labels_that_are_missing_teach_nothing() -> None:
