@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import search_spaces
-from nasrlm.bench.pretrained import QUALITY_WEIGHT, recipe
+from nasrlm.bench.pretrained import POOL, QUALITY_WEIGHT, recipe
 from nasrlm.cli import main
 from nasrlm.cli.models import surrogate_for
 from nasrlm.few_shot import FewShotRLM, few_shot_settings
@@ -55,8 +55,10 @@ def test_settings_follow_the_number_of_labels(start: Path) -> None:
     labels = pd.DataFrame({"params": free_targets(list(networks))["log_params"].to_numpy()})
     surrogate = FewShotRLM(start, seed=4)
     for size in (8, 64):
-        surrogate.fit(networks[:size], labels[:size])
+        surrogate.fit(list(networks[:size]), labels[:size])
         expected = recipe(size)
+        assert expected.get("start.pool", 0) == (POOL if size == 8 else 0)
+        assert surrogate.start.pool == 0  # it has models alone
         for name in ("epochs", "batch_size", "anchor"):
             default = getattr(TrainingConfig(), name)
             assert getattr(surrogate.training, name) == expected.get(f"training.{name}", default)
