@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -194,7 +195,7 @@ class FineTunedRLM(RLM):
         if not len(fresh):
             return None
         texts = self._own_texts(fresh)
-        read = np.vstack([read, found.predict(texts).mean])
+        read = np.vstack([read, _once(found).predict(texts).mean])
         counts = count_sets(Networks(graphs.space, [*graphs.architectures, *fresh.architectures]))
         sets = [*counts, read, np.hstack([counts[-1], read])]
         guesses = [Guess.of(sets, column) for column in labels.to_numpy(dtype=float).T]
@@ -212,7 +213,7 @@ class FineTunedRLM(RLM):
     ) -> None:
         """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again."""
         labels = labels.rename(columns=str)
-        guessed = pseudo_labels(guesses, self.predict(texts, [*labels]).frame(), labels)
+        guessed = pseudo_labels(guesses, _once(self).predict(texts, [*labels]).frame(), labels)
         wanted, history, unfinished = self.training, self.history, self._unfinished
         plain = replace(
             wanted,
@@ -266,6 +267,13 @@ class FineTunedRLM(RLM):
             UsageError: Always.
         """
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
+
+
+def _once(model: RLM) -> RLM:
+    """``model`` as it reads texts, which have one order."""
+    other = copy.copy(model)
+    other.decoding = replace(model.decoding, readings=1)
+    return other
 
 
 def _set_dropout(network: RLMNetwork, rate: float) -> None:

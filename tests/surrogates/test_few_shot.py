@@ -183,6 +183,10 @@ def test_a_pool_carries_few_labels_further(start: Path, tmp_path: Path) -> None:
     for pool in 0, 200:
         config = StartConfig(str(start), pool=pool, pool_epochs=20, pool_rate=1e-2, dropout=0.0, like="")
         rlm = FineTunedRLM(config, still).fit(few, labels, checkpoint=tmp_path / str(pool))
+        twice = FineTunedRLM(config, still, DecodingConfig(readings=2)).fit(
+            few, labels
+        )  # texts of a pool have one order
+        assert twice.predict(test).mean.shape == (60, 1)
         assert rlm.metrics == ("score",) and rlm.training == still and rlm.history["steps"] == 1
         predicted = rlm.predict(test).mean[:, 0]
         reached[pool] = scipy.stats.spearmanr(predicted, truth(test)).statistic
