@@ -173,8 +173,9 @@ def judged(
 
 
 def learning(size: int, steps: int) -> dict[str, object]:
-    """Settings by which ``steps`` steps learn the other devices on ``size`` networks."""
-    return {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS}
+    """Settings by which ``steps`` steps learn the other devices on ``size`` networks; there is nothing to choose."""
+    found = {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS}
+    return {name: value for name, value in found.items() if name != "selection.set_aside"}
 
 
 def learn_others(

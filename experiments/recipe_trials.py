@@ -106,8 +106,9 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "unanchored_halved": {"training.anchor": 0.0, "start.shrink": 0.5},
         "by_name": {"start.blend": 0.0},
         "no_pool": {"start.pool": 0},
-        "unranked": {"training.ranking": 0.0},
-        "ranking_3": {"training.ranking": 3.0},
+        "ranked": {"selection.set_aside": 0.0},
+        "unranked": {"selection.set_aside": 0.0, "training.ranking": 0.0},
+        "ranking_3": {"selection.set_aside": 0.0, "training.ranking": 3.0},
     },
 }
 

@@ -26,8 +26,9 @@ from surrogates.rlm.selection import SelectionConfig
 class FewShotRLM(FineTunedRLM):
     """Goes on from a checkpoint by the recipe for as many labels as ``fit`` is given, and then is an ``RLM``.
 
-    Learning what fresh networks may be (``StartConfig.pool``) is left out: it takes longest, would have to be done
-    again in every round, and needs a space, not models alone.
+    What would take longest, and again in every round, is left out: learning what fresh networks may be
+    (``StartConfig.pool``), which also needs a space, not models alone, and the two fits that choose how hard to train
+    on many labels (``SelectionConfig``).
 
     Args:
         checkpoint: A folder or a shipped name; see ``is_start``. ``rlm-small`` learned labels of every table of the
@@ -51,7 +52,7 @@ class FewShotRLM(FineTunedRLM):
         self.start, self.training = StartConfig(self.start.checkpoint), TrainingConfig()
         self.reading, self.selection = ReadingConfig(), SelectionConfig()
         metrics = [str(column) for column in labels.columns]
-        chosen = few_shot_settings(self._before, metrics, len(labels)) | {"start.pool": 0}
+        chosen = few_shot_settings(self._before, metrics, len(labels)) | {"start.pool": 0, "selection.set_aside": 0.0}
         configure(self, chosen, seed=self._seed)
 
 

@@ -32,7 +32,10 @@ FINETUNING: Mapping[str, object] = {
 #: Parts of the labels that are set aside in turn to learn how wide intervals must be, where ``nasrlm finetune`` fits.
 FOLDS = 4
 #: Optimisation steps by number of labels, interpolated in its logarithm.
-STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
+STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 600}
+#: Labels from which on there are enough to set this share aside, which chooses between the ranking loss and none
+#: (``SelectionConfig``): of a noisy metric that loss would learn the noise by heart.
+ENOUGH, SET_ASIDE = 256, 0.25
 #: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen
 #: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
@@ -98,12 +101,15 @@ def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, o
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
     A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from,
-    leaves the weights half-way to where they began, and is carried further by networks that nobody measured.
+    leaves the weights half-way to where they began, and is carried further by networks that nobody measured. From
+    ``ENOUGH`` labels on some of them tell how hard to train.
     """
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
     held = {**few, "start.pool": POOL} if size < FEW else {"start.shrink": SHRUNK}
+    if size >= ENOUGH:
+        held["selection.set_aside"] = SET_ASIDE
     return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
 
 

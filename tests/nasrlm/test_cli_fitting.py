@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import search_spaces
-from nasrlm.bench.pretrained import recipe
+from nasrlm.bench.pretrained import SET_ASIDE, recipe
 from nasrlm.cli import main
 from nasrlm.cli.fitting import few_shot
 from search_spaces.analysis import count_macs, count_parameters
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
+from surrogates.rlm.few_shot import FineTunedRLM
 
 TINY = [
     *("heads=producers,all", "width=20", "encoder_layers=1", "decoder_layers=1", "feed_forward=32"),
@@ -155,6 +156,14 @@ def test_labels_calibrate_unless_there_are_too_few_or_networks_set_aside() -> No
         for size, validated in ((15, False), (16, False), (128, False), (128, True))
     ]
     assert folds == [0, 4, 4, 0]
+
+
+def test_many_labels_choose_how_hard_to_train() -> None:
+    start = RLM.from_pretrained("rlm-free")
+    few, many = (few_shot(start, "rlm-free", ["params"], size, (), validated=False) for size in (255, 256))
+    assert isinstance(few, FineTunedRLM) and isinstance(many, FineTunedRLM)
+    assert (few.selection.set_aside, many.selection.set_aside) == (0, SET_ASIDE)
+    assert many.training.ranking > 0 == many.selection.other(many.training).ranking
 
 
 def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
