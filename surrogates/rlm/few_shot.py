@@ -22,7 +22,7 @@ from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import Guess, pseudo_labels
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
-from surrogates.rlm.labelled import Graphs
+from surrogates.rlm.labelled import FitRequest
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM
@@ -110,20 +110,11 @@ class FineTunedRLM(RLM):
     ) -> None:
         super().__init__(None, training, decoding, reading=reading, calibration=calibration, selection=selection)
         self.start = start
-        self._began = ""
 
-    def _weights(self, metric_weights: Mapping[str, float] | None) -> dict[str, float]:
-        return {**self.start.weights, **(metric_weights or {})}
+    def _weights(self, given: Mapping[str, float]) -> Mapping[str, float]:
+        return {**self.start.weights, **given}
 
-    def _fit_once(
-        self,
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        validation: tuple[Graphs, pd.DataFrame] | None,
-        metric_weights: Mapping[str, float] | None,
-        checkpoint: str | Path | None,
-        progress: bool,
-    ) -> None:
+    def _fit_once(self, request: FitRequest) -> None:
         """Every fit begins at the checkpoint anew.
 
         Raises:
@@ -131,44 +122,29 @@ class FineTunedRLM(RLM):
             UnknownNameError: It has no metric ``StartConfig.like``; or as ``RLM.finetune``.
             UsageError: As ``RLM.finetune``.
         """
-        calibration, self.calibration = self.calibration, CalibrationConfig()  # done: ``finetune`` has none of its own
-        try:
-            found = RLM.from_pretrained(self.start.checkpoint)
-            found.decoding, found.reading = self.decoding, self.reading
-            self._began = f"{weights_print(found.network)} {self.start}" if checkpoint is not None else ""
-            asked = self.start.pool or self.start.blend or self.start.like == BEST
-            needed = asked or not isinstance(self.start.like, str)
-            read = found.predict(graphs).mean if needed else np.zeros((len(graphs), 0))
-            guessed = self._guess(found, graphs, read, labels)
-            self._adopt(found, read, labels)
-            with frozen(self.network, self.start.freeze):
-                shrink(self.network, self.start.shrink)
-            self.finetune(
-                graphs,
-                labels,
-                validation=validation,
-                metric_weights=metric_weights,
-                freeze=self.start.freeze,
-                checkpoint=checkpoint,
-                progress=progress,
-            )
-            if guessed is not None:
-                self._learn_guessed(*guessed, graphs, labels, validation, metric_weights, progress)
-        finally:
-            self.calibration, self._began = calibration, ""
-        self.keep([str(column) for column in labels.columns])
-
-    def _start_print(self) -> str:
-        """While ``fit`` goes on from the checkpoint: that, and how; what is made of it may differ by rounding."""
-        return self._began or super()._start_print()
+        found = RLM.from_pretrained(self.start.checkpoint)
+        found.decoding, found.reading = self.decoding, self.reading
+        # What is made of a checkpoint may differ by rounding, so a killed fit is known by what it is made of, and how.
+        began = f"{weights_print(found.network)} {self.start}" if request.checkpoint is not None else ""
+        asked = self.start.pool or self.start.blend or self.start.like == BEST
+        needed = asked or not isinstance(self.start.like, str)
+        read = found.predict(request.graphs).mean if needed else np.zeros((len(request.graphs), 0))
+        guessed = self._guess(found, request, read)
+        self._adopt(found, read, request.labels)
+        with frozen(self.network, self.start.freeze):
+            shrink(self.network, self.start.shrink)
+        self._finetune(request, freeze=self.start.freeze, start=began)
+        if guessed is not None:
+            self._learn_guessed(*guessed, request)
+        self.keep(request.metrics)
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with the start of every metric of ``labels``."""
-        names = [str(column) for column in labels.columns]
+        names = [*labels.columns]
         new = [name for name in names if name not in found.metrics]
         shares = self._shares(found.metrics, read, labels)
         add_metrics(found.network, len(new), seed=self.training.seed)
-        scales = fit_scales(labels.rename(columns=str)[new], self.value_scale, digits=found.digits) if new else {}
+        scales = fit_scales(labels[new], self.value_scale, digits=found.digits) if new else {}
         self.model = replace(found.model, dropout=self.start.dropout)
         self.digits, self.vocabulary = found.digits, found.vocabulary
         self.metrics = (*found.metrics, *scales)
@@ -183,10 +159,9 @@ class FineTunedRLM(RLM):
                 rows[[self.metrics.index(name) for name in names]] = starts
         _set_dropout(found.network, self.start.dropout)
 
-    def _guess(
-        self, found: RLM, graphs: Graphs, read: np.ndarray, labels: pd.DataFrame
-    ) -> tuple[list[str], list[Guess]] | None:
+    def _guess(self, found: RLM, request: FitRequest, read: np.ndarray) -> tuple[list[str], list[Guess]] | None:
         """Texts of fresh networks and what processes say of each metric; None where that is nothing."""
+        graphs = request.graphs
         if not self.start.pool:
             return None
         if not isinstance(graphs, Networks):
@@ -198,22 +173,18 @@ class FineTunedRLM(RLM):
         read = np.vstack([read, _once(found).predict(texts).mean])
         counts = count_sets(Networks(graphs.space, [*graphs.architectures, *fresh.architectures]))
         sets = [*counts, read, np.hstack([counts[-1], read])]
-        guesses = [Guess.of(sets, column) for column in labels.to_numpy(dtype=float).T]
+        guesses = [Guess.of(sets, column) for column in request.labels.to_numpy(dtype=float).T]
         return (texts, guesses) if any(guess.trust for guess in guesses) else None
 
-    def _learn_guessed(
-        self,
-        texts: Sequence[str],
-        guesses: Sequence[Guess],
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        validation: tuple[Graphs, pd.DataFrame] | None,
-        metric_weights: Mapping[str, float] | None,
-        progress: bool,
-    ) -> None:
+    def _learn_guessed(self, texts: Sequence[str], guesses: Sequence[Guess], request: FitRequest) -> None:
         """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again."""
-        labels = labels.rename(columns=str)
-        guessed = pseudo_labels(guesses, _once(self).predict(texts, [*labels]).frame(), labels)
+        guessed = pseudo_labels(guesses, _once(self).predict(texts, request.metrics).frame(), request.labels)
+        among = replace(
+            request,
+            graphs=[*self._own_texts(request.graphs), *texts],
+            labels=pd.concat([request.labels, guessed], ignore_index=True),
+            checkpoint=None,
+        )
         wanted, history, unfinished = self.training, self.history, self._unfinished
         plain = replace(
             wanted,
@@ -226,26 +197,19 @@ class FineTunedRLM(RLM):
         )
         _set_dropout(self.network, 0.0)
         try:
-            self.finetune(
-                [*self._own_texts(graphs), *texts],
-                pd.concat([labels, guessed], ignore_index=True),
-                training=plain,
-                validation=validation,
-                metric_weights=metric_weights,
-                freeze=self.start.freeze,
-                progress=progress,
-            )
+            self._finetune(among, plain, freeze=self.start.freeze)
         finally:
             self.training, self.history, self._unfinished = wanted, history, unfinished
             _set_dropout(self.network, self.start.dropout)
-        self.learn_distance(graphs, validation=validation[0] if validation else None)  # what it knows was measured
+        validation = request.validation[0] if request.validation is not None else None
+        self.learn_distance(request.graphs, validation=validation)  # what it knows was measured
 
     def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
         """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""
         like, blend, found = self.start.like, self.start.blend, []
         if not like:
             return None
-        for name, values in labels.rename(columns=str).items():
+        for name, values in labels.items():
             wanted = like if isinstance(like, str) else like.get(str(name), BEST)
             named = str(name) if name in known else wanted
             if named not in (BEST, *known):

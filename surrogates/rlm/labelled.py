@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -138,26 +139,55 @@ def visibility(measured: np.ndarray, share: float, rng: np.random.Generator) -> 
     return np.asarray(later & joint[:, None, None] & measured[:, None, :])
 
 
-def checked_columns(
-    graphs: Graphs,
-    labels: pd.DataFrame,
-    validation: tuple[Graphs, pd.DataFrame] | None,
-    metric_weights: Mapping[str, float] | None,
-) -> tuple[str, ...]:
-    """The metrics of ``labels``, once everything that ``RLM.fit`` is given is seen to fit together.
+@dataclass(frozen=True)
+class FitRequest:
+    """What a model is asked to learn, once its parts are seen to fit together; see ``RLM.fit``.
+
+    Attributes:
+        graphs: ``n`` models or texts.
+        labels: ``n`` rows; columns are named by strings.
+        validation: Graphs and labels that are not trained on; columns as those of ``labels``.
+        weights: Weight of a metric's loss; 1 where not named.
+        checkpoint: Folder that keeps the state of an unfinished fit.
+        progress: Show a progress bar.
 
     Raises:
         UsageError: Numbers of graphs and rows differ, or a weight is no weight.
         UnknownNameError: A weight or a validation label of a metric that has no column in ``labels``.
     """
-    columns = tuple(str(column) for column in labels.columns)
-    for some, rows in (graphs, labels), *([validation] if validation is not None else []):
-        if len(some) != len(rows) or not len(some):
-            raise UsageError(f"got {len(some)} graphs and {len(rows)} rows of labels; each graph needs a row")
-    for name in [*(metric_weights or ()), *(map(str, validation[1].columns) if validation is not None else ())]:
-        if name not in columns:
-            raise UnknownNameError("metric among the labels", name, columns)
-    for name, weight in (metric_weights or {}).items():
-        if not 0 <= weight < float("inf"):
-            raise UsageError(f"the weight of {name!r} is {weight}; it must be a number of at least 0")
-    return columns
+
+    graphs: Graphs
+    labels: pd.DataFrame
+    validation: tuple[Graphs, pd.DataFrame] | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    checkpoint: str | Path | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.labels.rename(columns=str))
+        named = [*self.weights]
+        pairs = [(self.graphs, self.labels)]
+        if self.validation is not None:
+            held, unseen = self.validation[0], self.validation[1].rename(columns=str)
+            object.__setattr__(self, "validation", (held, unseen))
+            named += [*unseen.columns]
+            pairs.append((held, unseen))
+        for graphs, rows in pairs:
+            if len(graphs) != len(rows) or not len(graphs):
+                raise UsageError(f"got {len(graphs)} graphs and {len(rows)} rows of labels; each graph needs a row")
+        for name in named:
+            if name not in self.metrics:
+                raise UnknownNameError("metric among the labels", name, self.metrics)
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise UsageError(f"the weight of {name!r} is {weight}; it must be a number of at least 0")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The ``m`` metrics to learn."""
+        return tuple(self.labels.columns)
+
+    def part(self, graphs: Graphs, labels: pd.DataFrame) -> FitRequest:
+        """The same asked of a part of the labels, with nothing held out or kept."""
+        weights = {name: weight for name, weight in self.weights.items() if name in labels}
+        return FitRequest(graphs, labels, weights=weights)

@@ -27,7 +27,7 @@ from surrogates.rlm.evaluation import calibrate
 from surrogates.rlm.familiarity import TrainingDistribution, pooled
 from surrogates.rlm.finetuning import add_metrics, anchored, frozen, keep_metrics
 from surrogates.rlm.inputs import EncodedText, as_text
-from surrogates.rlm.labelled import Graphs, LabelledGraphs, checked_columns, texts_in_orders
+from surrogates.rlm.labelled import FitRequest, Graphs, LabelledGraphs, texts_in_orders
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.precision import is_main_process
 from surrogates.rlm.prediction import Readout
@@ -146,34 +146,26 @@ class RLM(Surrogate):
             UnknownNameError: A weight or a validation label of a metric that has no column in ``labels``.
             TrainingError: The loss is not finite.
         """
-        checked_columns(graphs, labels, validation, metric_weights)
-        self._settle(labels)
-        metric_weights = self._weights(metric_weights)
-        self._select_training(graphs, labels, metric_weights)
-        spreads = self._cross_fitted(graphs, labels, validation, metric_weights)
-        self._fit_once(graphs, labels, validation, metric_weights, checkpoint, progress)
+        request = FitRequest(graphs, labels, validation, metric_weights or {}, checkpoint, progress)
+        self._settle(request.labels)
+        request = replace(request, weights=self._weights(request.weights))
+        self._select_training(request)
+        spreads = self._cross_fitted(request)
+        self._fit_once(request)
         return self._spread(spreads)
 
     def _settle(self, labels: pd.DataFrame) -> None:
         """Choose settings for ``labels`` before all else; here they are those that were given."""
 
-    def _weights(self, metric_weights: Mapping[str, float] | None) -> dict[str, float]:
+    def _weights(self, given: Mapping[str, float]) -> Mapping[str, float]:
         """Weights of metrics as ``fit`` uses them."""
-        return dict(metric_weights or {})
+        return given
 
-    def _fit_once(
-        self,
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        validation: tuple[Graphs, pd.DataFrame] | None,
-        metric_weights: Mapping[str, float] | None,
-        checkpoint: str | Path | None,
-        progress: bool,
-    ) -> None:
+    def _fit_once(self, request: FitRequest) -> None:
         """Fit by the settings there are, with no further fits before it."""
-        texts = self._texts(graphs)
-        self.initialise([*chain(*texts)], labels)
-        self._learn(texts, labels, validation, metric_weights, checkpoint, progress, start="")
+        texts = self._texts(request.graphs)
+        self.initialise([*chain(*texts)], request.labels)
+        self._learn(texts, request, start="")
 
     def initialise(self, texts: Sequence[str], labels: pd.DataFrame) -> Self:
         """An untrained model: tokenizer learned from ``texts``, scales from ``labels``, random weights.
@@ -234,25 +226,34 @@ class RLM(Surrogate):
                 f"folds is {self.calibration.folds}, but finetune goes on from weights that may have seen the labels; "
                 "give validation graphs, or fit a FineTunedRLM"
             )
-        network, columns = self.network, checked_columns(graphs, labels, validation, metric_weights)
+        request = FitRequest(graphs, labels, validation, metric_weights or {}, checkpoint, progress)
+        start = weights_print(self.network) if checkpoint is not None else ""
+        return self._finetune(request, training, refit_scales=refit_scales, freeze=freeze, start=start)
+
+    def _finetune(
+        self,
+        request: FitRequest,
+        training: TrainingConfig | None = None,
+        *,
+        refit_scales: bool = True,
+        freeze: Sequence[str] = (),
+        start: str = "",
+    ) -> Self:
+        """``finetune``; ``start`` names what it goes on from, for the state of another start is not resumed."""
+        network = self.network
         with frozen(network, freeze):
             pass  # refuses unknown modules before anything is changed
-        start = self._start_print() if checkpoint is not None else ""
-        fitted = fit_scales(labels, self.value_scale, digits=self.digits)
+        fitted = fit_scales(request.labels, self.value_scale, digits=self.digits)
         known = dict(zip(self.metrics, self.scales, strict=True))
         self.scales = tuple({**known, **fitted, **({} if refit_scales else known)}.values())
-        new = tuple(name for name in columns if name not in known)
+        new = tuple(name for name in request.metrics if name not in known)
         self.training = training or self.training
         add_metrics(network, len(new), seed=self.training.seed)
         self.metrics, self.temperatures = self.metrics + new, self.temperatures + (1.0,) * len(new)
         self.spreads = self.spreads + (1.0,) * len(new)
-        texts = self._texts(graphs)
+        texts = self._texts(request.graphs)
         with frozen(network, freeze):
-            return self._learn(texts, labels, validation, metric_weights, checkpoint, progress, start=start)
-
-    def _start_print(self) -> str:
-        """A hash of what ``finetune`` goes on from: the state of another start is not resumed."""
-        return weights_print(self.network)
+            return self._learn(texts, request, start=start)
 
     def keep(self, metrics: Sequence[str]) -> Self:
         """Forget all metrics but ``metrics``: those that were only there to learn from need not be shipped.
@@ -267,48 +268,39 @@ class RLM(Surrogate):
         self.spreads = tuple(self.spreads[i] for i in indices)
         return self
 
-    def _cross_fitted(
-        self,
-        graphs: Graphs,
-        labels: pd.DataFrame,
-        validation: tuple[Graphs, pd.DataFrame] | None,
-        metric_weights: Mapping[str, float],
-    ) -> dict[str, float]:
+    def _cross_fitted(self, request: FitRequest) -> dict[str, float]:
         """Spreads by ``CalibrationConfig``: fits like this one, each without a part of the labels."""
         if not self.calibration.folds:
             return {}
-        if validation is not None:
+        if request.validation is not None:
             raise UsageError(
                 "validation graphs calibrate by themselves; give them, or CalibrationConfig.folds, not both"
             )
-        labels = labels.rename(columns=str)
-        fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before all these fits
+        self._refuse(request.labels)
+        refit = partial(self._refitted, request, self.training)
+        return learn_spreads(refit, request.graphs, request.labels, self.calibration, seed=self.training.seed)
 
-        refit = partial(self._refitted, metric_weights, self.training)
-        return learn_spreads(refit, graphs, labels, self.calibration, seed=self.training.seed)
-
-    def _select_training(self, graphs: Graphs, labels: pd.DataFrame, metric_weights: Mapping[str, float]) -> None:
+    def _select_training(self, request: FitRequest) -> None:
         """Take the better training by ``SelectionConfig``, whatever an earlier fit took."""
         if self._selected is not None and self.training is self._selected.taken:
             self.training = self._selected.asked
         if not self.selection.set_aside:
             return
-        labels = labels.rename(columns=str)
-        fit_scales(labels, self.value_scale, digits=self.digits)  # refuses what cannot be learned before these fits
-
-        refit = partial(self._refitted, metric_weights)
+        self._refuse(request.labels)
         asked, share = self.training, self.selection.set_aside
-        self.training = better(refit, (asked, self.selection.other(asked)), graphs, labels, share)
+        trainings, refit = (asked, self.selection.other(asked)), partial(self._refitted, request)
+        self.training = better(refit, trainings, request.graphs, request.labels, share)
         self._selected = Selected(asked, self.training)
 
-    def _refitted(
-        self, metric_weights: Mapping[str, float], training: TrainingConfig, graphs: Graphs, labels: pd.DataFrame
-    ) -> Self:
+    def _refuse(self, labels: pd.DataFrame) -> None:
+        """Refuse what cannot be learned before there are further fits to parts of it."""
+        fit_scales(labels, self.value_scale, digits=self.digits)
+
+    def _refitted(self, request: FitRequest, training: TrainingConfig, graphs: Graphs, labels: pd.DataFrame) -> Self:
         """A model like this one, trained so on some of the labels, from the beginning; it is not calibrated."""
         other = copy.copy(self)
-        other.training, other.calibration, other._runtimes = training, CalibrationConfig(), RuntimeCache()
-        weights = {name: weight for name, weight in metric_weights.items() if name in labels}
-        other._fit_once(graphs, labels, None, weights, None, progress=False)
+        other.training, other._runtimes = training, RuntimeCache()
+        other._fit_once(request.part(graphs, labels))
         return other
 
     def _spread(self, spreads: Mapping[str, float]) -> Self:
@@ -317,26 +309,22 @@ class RLM(Surrogate):
         self.spreads = tuple(spreads.get(name, before) for name, before in known.items())
         return self
 
-    def _learn(
-        self,
-        texts: Sequence[Sequence[str]],
-        labels: pd.DataFrame,
-        validation: tuple[Graphs, pd.DataFrame] | None,
-        metric_weights: Mapping[str, float] | None,
-        checkpoint: str | Path | None,
-        progress: bool,
-        *,
-        start: str,
-    ) -> Self:
-        names = [str(column) for column in labels.columns]
-        weights = tuple(float((metric_weights or {}).get(name, 1.0)) for name in names)
-        data = self._labelled(texts[0], labels, names, weights)
+    def _learn(self, texts: Sequence[Sequence[str]], request: FitRequest, *, start: str) -> Self:
+        names = request.metrics
+        weights = tuple(float(request.weights.get(name, 1.0)) for name in names)
+        data = self._labelled(texts[0], request.labels, names, weights)
         data = replace(data, orders=[self.encode(order) for order in texts[1:]])
-        judge = self._labelled(*validation, names, weights) if validation is not None else None
-        folder = Path(checkpoint) if checkpoint is not None else None
+        judge = self._labelled(*request.validation, names, weights) if request.validation is not None else None
+        folder = Path(request.checkpoint) if request.checkpoint is not None else None
         with anchored(self.network, self.training.anchor / (self.training.anchor + len(data.graphs))):
             self.history = train(
-                self.network, data, self.training, validation=judge, checkpoint=folder, start=start, progress=progress
+                self.network,
+                data,
+                self.training,
+                validation=judge,
+                checkpoint=folder,
+                start=start,
+                progress=request.progress,
             )
         found = calibrate(self.network, judge) if judge is not None else (1.0,) * len(names)
         warmth = {**dict(zip(self.metrics, self.temperatures, strict=True)), **dict(zip(names, found, strict=True))}
@@ -351,7 +339,7 @@ class RLM(Surrogate):
         self, graphs: Graphs, labels: pd.DataFrame, names: Sequence[str], weights: tuple[float, ...]
     ) -> LabelledGraphs:
         scales = [self._scale(name) for name in names]
-        values = labels.rename(columns=str).reindex(columns=list(names)).to_numpy(dtype=float)
+        values = labels.reindex(columns=list(names)).to_numpy(dtype=float)
         scaled = np.stack([scale.forward(column) for scale, column in zip(scales, values.T, strict=True)], axis=1)
         indices = tuple(self.metrics.index(name) for name in names)
         return LabelledGraphs(self.encode(graphs), scaled, scales, indices, weights)
