@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from nasrlm.bench.methods import METHODS, configure
 from nasrlm.bench.pretrained import START, like_of, recipe, weights_among
 from search_spaces.errors import UsageError
@@ -20,6 +18,7 @@ from surrogates.free_targets import TARGETS
 from surrogates.rlm import RLM
 from surrogates.rlm.config import LINES, ReadingConfig, TrainingConfig
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.rlm.labelled import FitRequest
 from surrogates.rlm.selection import SelectionConfig
 
 
@@ -47,13 +46,12 @@ class FewShotRLM(FineTunedRLM):
             raise UsageError(f"{checkpoint} reads no lines or knows no free targets; begin with {START}, say")
         self._before, self._seed = found.metrics, seed
 
-    def _settle(self, labels: pd.DataFrame) -> None:
+    def _settle(self, request: FitRequest) -> None:
         """The recipe for so many labels; of the settings of an earlier fit nothing is left."""
         self.start, self.training = StartConfig(self.start.checkpoint), TrainingConfig()
         self.reading, self.selection = ReadingConfig(), SelectionConfig()
-        metrics = [str(column) for column in labels.columns]
-        chosen = few_shot_settings(self._before, metrics, len(labels)) | {"start.pool": 0, "selection.set_aside": 0.0}
-        configure(self, chosen, seed=self._seed)
+        chosen = few_shot_settings(self._before, request.metrics, len(request.labels))
+        configure(self, chosen | {"start.pool": 0, "selection.set_aside": 0.0}, seed=self._seed)
 
 
 def is_start(surrogate: Surrogate) -> bool:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -84,6 +84,20 @@ class StartConfig:
             raise UsageError(f"blend is {self.blend} and like {self.like!r}; blend is at least 0, and 0 without like")
 
 
+class Pool(NamedTuple):
+    """``k`` fresh networks of a space, which nobody measured.
+
+    Attributes:
+        texts: What the model reads of each.
+        read: What the checkpoint predicts of each, ``(k, m)``.
+        counts: Their ``count_sets``.
+    """
+
+    texts: list[str]
+    read: np.ndarray
+    counts: Sequence[np.ndarray]
+
+
 class FineTunedRLM(RLM):
     """An ``RLM`` whose ``fit`` goes on from a checkpoint, and then forgets the metrics of the checkpoint.
 
@@ -110,6 +124,26 @@ class FineTunedRLM(RLM):
     ) -> None:
         super().__init__(None, training, decoding, reading=reading, calibration=calibration, selection=selection)
         self.start = start
+        self._pool: Pool | None = None
+
+    def _settle(self, request: FitRequest) -> None:
+        """Draw the pool."""
+        self._pool = None
+        if not self.start.pool:
+            return
+        graphs = request.graphs
+        if not isinstance(graphs, Networks):
+            raise UsageError("StartConfig.pool asks for more networks of the space; give Networks, or pool=0")
+        fresh = sample_networks(graphs.space, self.start.pool, seed=self.training.seed, known=graphs.architectures)
+        if len(fresh):
+            texts = self._own_texts(fresh)
+            self._pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, count_sets(fresh))
+
+    def _checkpoint(self) -> RLM:
+        """The checkpoint, which reads networks and numbers as this model does."""
+        found = RLM.from_pretrained(self.start.checkpoint)
+        found.decoding, found.reading = self.decoding, self.reading
+        return found
 
     def _weights(self, given: Mapping[str, float]) -> Mapping[str, float]:
         return {**self.start.weights, **given}
@@ -122,20 +156,18 @@ class FineTunedRLM(RLM):
             UnknownNameError: It has no metric ``StartConfig.like``; or as ``RLM.finetune``.
             UsageError: As ``RLM.finetune``.
         """
-        found = RLM.from_pretrained(self.start.checkpoint)
-        found.decoding, found.reading = self.decoding, self.reading
+        found, pool, self._pool = self._checkpoint(), self._pool, None
         # What is made of a checkpoint may differ by rounding, so a killed fit is known by what it is made of, and how.
         began = f"{weights_print(found.network)} {self.start}" if request.checkpoint is not None else ""
-        asked = self.start.pool or self.start.blend or self.start.like == BEST
+        asked = pool is not None or self.start.blend or self.start.like == BEST
         needed = asked or not isinstance(self.start.like, str)
         read = found.predict(request.graphs).mean if needed else np.zeros((len(request.graphs), 0))
-        guessed = self._guess(found, request, read)
         self._adopt(found, read, request.labels)
         with frozen(self.network, self.start.freeze):
             shrink(self.network, self.start.shrink)
         self._finetune(request, freeze=self.start.freeze, start=began)
-        if guessed is not None:
-            self._learn_guessed(*guessed, request)
+        if pool is not None:
+            self._learn_guessed(pool, request, read)
         self.keep(request.metrics)
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
@@ -159,29 +191,25 @@ class FineTunedRLM(RLM):
                 rows[[self.metrics.index(name) for name in names]] = starts
         _set_dropout(found.network, self.start.dropout)
 
-    def _guess(self, found: RLM, request: FitRequest, read: np.ndarray) -> tuple[list[str], list[Guess]] | None:
-        """Texts of fresh networks and what processes say of each metric; None where that is nothing."""
-        graphs = request.graphs
-        if not self.start.pool:
-            return None
-        if not isinstance(graphs, Networks):
-            raise UsageError("StartConfig.pool asks for more networks of the space; give Networks, or pool=0")
-        fresh = sample_networks(graphs.space, self.start.pool, seed=self.training.seed, known=graphs.architectures)
-        if not len(fresh):
-            return None
-        texts = self._own_texts(fresh)
-        read = np.vstack([read, _once(found).predict(texts).mean])
-        counts = count_sets(Networks(graphs.space, [*graphs.architectures, *fresh.architectures]))
+    def _learn_guessed(self, pool: Pool, request: FitRequest, read: np.ndarray) -> None:
+        """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again.
+
+        Args:
+            pool: Whom to guess.
+            request: The labels.
+            read: What the checkpoint predicts of their networks, ``(n, m)``.
+        """
+        known = count_sets(cast(Networks, request.graphs))  # ``_settle`` takes no other
+        counts, read = [*map(np.vstack, zip(known, pool.counts, strict=True))], np.vstack([read, pool.read])
         sets = [*counts, read, np.hstack([counts[-1], read])]
         guesses = [Guess.of(sets, column) for column in request.labels.to_numpy(dtype=float).T]
-        return (texts, guesses) if any(guess.trust for guess in guesses) else None
-
-    def _learn_guessed(self, texts: Sequence[str], guesses: Sequence[Guess], request: FitRequest) -> None:
-        """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again."""
-        guessed = pseudo_labels(guesses, _once(self).predict(texts, request.metrics).frame(), request.labels)
+        if not any(guess.trust for guess in guesses):
+            return
+        own = _once(self).predict(pool.texts, request.metrics).frame()
+        guessed = pseudo_labels(guesses, own, request.labels)
         among = replace(
             request,
-            graphs=[*self._own_texts(request.graphs), *texts],
+            graphs=[*self._own_texts(request.graphs), *pool.texts],
             labels=pd.concat([request.labels, guessed], ignore_index=True),
             checkpoint=None,
         )

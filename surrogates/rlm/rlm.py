@@ -147,15 +147,15 @@ class RLM(Surrogate):
             TrainingError: The loss is not finite.
         """
         request = FitRequest(graphs, labels, validation, metric_weights or {}, checkpoint, progress)
-        self._settle(request.labels)
+        self._settle(request)
         request = replace(request, weights=self._weights(request.weights))
         self._select_training(request)
         spreads = self._cross_fitted(request)
         self._fit_once(request)
         return self._spread(spreads)
 
-    def _settle(self, labels: pd.DataFrame) -> None:
-        """Choose settings for ``labels`` before all else; here they are those that were given."""
+    def _settle(self, request: FitRequest) -> None:
+        """What comes before all else, once for all fits to ``request`` or parts of it; here there is nothing."""
 
     def _weights(self, given: Mapping[str, float]) -> Mapping[str, float]:
         """Weights of metrics as ``fit`` uses them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import torch
 import search_spaces
 from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_sizes
+from search_spaces.base import Architecture, SearchSpace
 from search_spaces.errors import CheckpointError, TrainingError, UnknownNameError, UsageError
-from search_spaces.networks import Networks
+from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.checkpointing import STATE_FILE
@@ -183,10 +185,8 @@ def test_a_pool_carries_few_labels_further(start: Path, tmp_path: Path) -> None:
     for pool in 0, 200:
         config = StartConfig(str(start), pool=pool, pool_epochs=20, pool_rate=1e-2, dropout=0.0, like="")
         rlm = FineTunedRLM(config, still).fit(few, labels, checkpoint=tmp_path / str(pool))
-        twice = FineTunedRLM(config, still, DecodingConfig(readings=2)).fit(
-            few, labels
-        )  # texts of a pool have one order
-        assert twice.predict(test).mean.shape == (60, 1)
+        twice = FineTunedRLM(config, still, DecodingConfig(readings=2)).fit(few, labels)
+        assert twice.predict(test).mean.shape == (60, 1)  # texts of a pool have one order
         assert rlm.metrics == ("score",) and rlm.training == still and rlm.history["steps"] == 1
         predicted = rlm.predict(test).mean[:, 0]
         reached[pool] = scipy.stats.spearmanr(predicted, truth(test)).statistic
@@ -208,6 +208,23 @@ def test_a_pool_that_knows_nothing_is_left_alone(start: Path) -> None:
         rlm = FineTunedRLM(StartConfig(str(start), pool=pool, like=""), replace(QUICK, epochs=2)).fit(few, labels)
         weights.append(rlm.network.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_further_fits_learn_of_the_same_pool(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, test, drawn = networks(16, 1), networks(30, 2), list[set[object]]()
+
+    def noted(space: SearchSpace, count: int, *, seed: int, known: Sequence[Architecture]) -> Networks:
+        drawn.append({space.canonical(arch) for arch in known})
+        return sample_networks(space, count, seed=seed, known=known)
+
+    monkeypatch.setattr("surrogates.rlm.few_shot.sample_networks", noted)
+    labels, config = free_targets(few)[["live_depth"]], StartConfig(str(start), pool=40, pool_epochs=2)
+    plain, calibrated = (
+        FineTunedRLM(config, QUICK, calibration=CalibrationConfig(folds=folds)).fit(few, labels) for folds in (0, 3)
+    )
+    assert drawn == [{SPACE.canonical(arch) for arch in few.architectures}] * 2  # none that is set aside is in it
+    np.testing.assert_array_equal(plain.predict(test).mean, calibrated.predict(test).mean)
+    assert plain.spreads == (1.0,) != calibrated.spreads
 
 
 def test_what_a_pool_asks_for(start: Path) -> None:
