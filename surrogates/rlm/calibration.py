@@ -6,6 +6,9 @@ median, as a multiple of the predicted interval on that side, is how much wider 
 quantile of these multiples at the interval's level (a split conformal quantile, Lei et al., JASA 2018, over
 cross-validation folds) is the metric's *spread*: what the distribution is stretched by about its median, on the
 metric's scale. ``Prediction.mean`` stays, and so does the order of networks.
+
+Intervals are for networks that the model does not know. In a small space many labels are of functionally identical
+networks; one whose twin is among the others is known, is predicted the better for it, and does not count.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import pandas as pd
 from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
 from surrogates.progress import Progress
+from surrogates.rlm.config import ReadingConfig
+from surrogates.rlm.inputs import as_text
 from surrogates.rlm.labelled import Graphs
 
 if TYPE_CHECKING:
@@ -64,6 +69,7 @@ def learn_spreads(
     config: CalibrationConfig,
     *,
     seed: int,
+    reading: ReadingConfig,
 ) -> dict[str, float]:
     """The spread of every metric of ``labels`` that has ``LEAST_LABELS``.
 
@@ -73,6 +79,7 @@ def learn_spreads(
         labels: ``n`` rows, columns named by strings; NaN where not measured.
         config: How many parts.
         seed: Seed of the parts.
+        reading: What of the graphs the model reads.
 
     Raises:
         UsageError: There are fewer graphs than parts.
@@ -83,14 +90,18 @@ def learn_spreads(
     if len(graphs) < config.folds:
         raise UsageError(f"{len(graphs)} graphs cannot be set aside in {config.folds} parts; lower folds")
     order = np.random.default_rng([seed, 7]).permutation(len(graphs))
+    functions = functions_of(graphs, reading)
     needed: dict[str, list[np.ndarray]] = {name: [] for name in enough}
-    for held in np.array_split(order, config.folds):
-        rest = np.setdiff1d(order, held)
+    for part in np.array_split(order, config.folds):
+        rest = np.setdiff1d(order, part)
+        held = part[~np.isin(functions[part], functions[rest])]
+        if not len(held):
+            continue
         known, unseen = (labels[enough].iloc[rows].reset_index(drop=True) for rows in (rest, held))
         found = multiples(refit(rows_of(graphs, rest), known), rows_of(graphs, held), unseen, config)
         for name, parts in needed.items():
             parts.append(found[name])
-    return {name: conformal(np.concatenate(parts), config.level) for name, parts in needed.items()}
+    return {name: conformal(np.concatenate(parts), config.level) for name, parts in needed.items() if parts}
 
 
 def multiples(fitted: RLM, graphs: Graphs, labels: pd.DataFrame, config: CalibrationConfig) -> dict[str, np.ndarray]:
@@ -129,6 +140,13 @@ def conformal(needed: np.ndarray, level: float) -> float:
     rank = min(len(needed), math.ceil((len(needed) + 1) * level))
     finite = needed[np.isfinite(needed)]
     return float(min(np.sort(needed)[rank - 1], finite.max())) if len(finite) else 1.0
+
+
+def functions_of(graphs: Graphs, reading: ReadingConfig) -> np.ndarray:
+    """A key a graph, ``(n,)``, equal for functionally identical ones: by their space, else by what is read of them."""
+    if isinstance(graphs, Networks):
+        return np.array([graphs.space.canonical(architecture) for architecture in graphs.architectures])
+    return np.array([as_text(graph, reading) for graph in graphs])
 
 
 def rows_of(graphs: Graphs, rows: np.ndarray) -> Graphs:

@@ -278,7 +278,8 @@ class RLM(Surrogate):
             )
         self._refuse(request.labels)
         refit = partial(self._refitted, request, self.training)
-        return learn_spreads(refit, request.graphs, request.labels, self.calibration, seed=self.training.seed)
+        seed, reading = self.training.seed, self.reading
+        return learn_spreads(refit, request.graphs, request.labels, self.calibration, seed=seed, reading=reading)
 
     def _select_training(self, request: FitRequest) -> None:
         """Take the better training by ``SelectionConfig``, whatever an earlier fit took."""
