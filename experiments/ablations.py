@@ -89,7 +89,7 @@ LEVERS = {
     ),
     "first_digits": Lever("digits weighted 4:2:1", {"training.digit_weights": (4.0, 2.0, 1.0)}),
     # 6: how it is fine-tuned
-    "no_pool": Lever("learns no pseudo-labels of fresh networks", {"start.pool": 0}),
+    "no_pool": Lever("learns no pseudo-labels of fresh networks", {"teaching.pool": 0}),
     "ensemble": Lever("three fits, their ranks averaged", fits=3),
     "no_average": Lever("no average of the weights over the steps", {"training.ema": 0.0}),
     "unanchored": Lever("weights not drawn back to the checkpoint's", {"training.anchor": 0.0}),

@@ -173,9 +173,8 @@ def judged(
 
 
 def learning(size: int, steps: int) -> dict[str, object]:
-    """Settings by which ``steps`` steps learn the other devices on ``size`` networks; there is nothing to choose."""
-    found = {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS}
-    return {name: value for name, value in found.items() if name != "selection.set_aside"}
+    """Settings by which ``steps`` steps learn the other devices on ``size`` networks; labels alone teach."""
+    return {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS, "teaching.pool": 0}
 
 
 def learn_others(

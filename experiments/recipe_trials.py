@@ -105,10 +105,12 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "halved": {"start.shrink": 0.5},
         "unanchored_halved": {"training.anchor": 0.0, "start.shrink": 0.5},
         "by_name": {"start.blend": 0.0},
-        "no_pool": {"start.pool": 0},
-        "ranked": {"selection.set_aside": 0.0},
-        "unranked": {"selection.set_aside": 0.0, "training.ranking": 0.0},
-        "ranking_3": {"selection.set_aside": 0.0, "training.ranking": 3.0},
+        "no_pool": {"teaching.pool": 0},
+        "no_pool_unranked": {"teaching.pool": 0, "training.ranking": 0.0},
+        "calm": {"teaching.calm": True},
+        "no_calm": {"teaching.calm": False},
+        "small_pool": {"teaching.pool": 1024, "teaching.passes": 8},
+        "smooth_pool": {"teaching.pool_smoothing": 0.4, "teaching.pool_ranking": 0.0},
     },
 }
 

@@ -17,17 +17,16 @@ from surrogates.base import Surrogate
 from surrogates.free_targets import TARGETS
 from surrogates.rlm import RLM
 from surrogates.rlm.config import LINES, ReadingConfig, TrainingConfig
+from surrogates.rlm.distillation import TeachingConfig
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 from surrogates.rlm.labelled import FitRequest
-from surrogates.rlm.selection import SelectionConfig
 
 
 class FewShotRLM(FineTunedRLM):
     """Goes on from a checkpoint by the recipe for as many labels as ``fit`` is given, and then is an ``RLM``.
 
-    What would take longest, and again in every round, is left out: learning what fresh networks may be
-    (``StartConfig.pool``), which also needs a space, not models alone, and the two fits that choose how hard to train
-    on many labels (``SelectionConfig``).
+    What would take longest, and again in every round, is left out: learning what the labels of fresh networks may be
+    (``TeachingConfig``), which also needs a space, not models alone.
 
     Args:
         checkpoint: A folder or a shipped name; see ``is_start``. ``rlm-small`` learned labels of every table of the
@@ -46,12 +45,13 @@ class FewShotRLM(FineTunedRLM):
             raise UsageError(f"{checkpoint} reads no lines or knows no free targets; begin with {START}, say")
         self._before, self._seed = found.metrics, seed
 
-    def _settle(self, request: FitRequest) -> None:
+    def _settle(self, request: FitRequest) -> FitRequest:
         """The recipe for so many labels; of the settings of an earlier fit nothing is left."""
         self.start, self.training = StartConfig(self.start.checkpoint), TrainingConfig()
-        self.reading, self.selection = ReadingConfig(), SelectionConfig()
+        self.reading, self.teaching = ReadingConfig(), TeachingConfig()
         chosen = few_shot_settings(self._before, request.metrics, len(request.labels))
-        configure(self, chosen | {"start.pool": 0, "selection.set_aside": 0.0}, seed=self._seed)
+        configure(self, chosen | {"teaching.pool": 0}, seed=self._seed)
+        return super()._settle(request)
 
 
 def is_start(surrogate: Surrogate) -> bool:

@@ -33,9 +33,6 @@ FINETUNING: Mapping[str, object] = {
 FOLDS = 4
 #: Optimisation steps by number of labels, interpolated in its logarithm.
 STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 600}
-#: Labels from which on there are enough to set this share aside, which chooses between the ranking loss and none
-#: (``SelectionConfig``): of a noisy metric that loss would learn the noise by heart.
-ENOUGH, SET_ASIDE = 256, 0.25
 #: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen
 #: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
@@ -45,8 +42,11 @@ QUALITY_WEIGHT, MANY = 4.0, 512
 #: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
 #: (``StartConfig.blend``).
 FEW, WORTH, BLEND = 64, 16, 20.0
-#: Fresh networks that carry fewer labels than ``FEW`` further (``StartConfig.pool``).
-POOL = 1024
+#: Fresh networks that carry the labels further (``TeachingConfig``).
+POOL = 4096
+#: Share of the labels that is set aside to find out whom to trust, unless there are fewer than ``FEW``; and number of
+#: labels from which on a calmer fit teaches, too: with fewer it is no match for the other.
+SET_ASIDE, ENOUGH = 0.25, 256
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
 FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
@@ -100,17 +100,19 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str | dict[str, str
 def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
-    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from,
-    leaves the weights half-way to where they began, and is carried further by networks that nobody measured. From
-    ``ENOUGH`` labels on some of them tell how hard to train.
+    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from, and
+    leaves the weights half-way to where they began. All labels are carried further by networks that nobody measured.
     """
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
-    held = {**few, "start.pool": POOL} if size < FEW else {"start.shrink": SHRUNK}
-    if size >= ENOUGH:
-        held["selection.set_aside"] = SET_ASIDE
-    return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
+    many: dict[str, object] = {"start.shrink": SHRUNK, "teaching.set_aside": SET_ASIDE, "teaching.calm": size >= ENOUGH}
+    return {
+        "training.batch_size": batch,
+        "training.epochs": max(1, round(count / -(-size // batch))),
+        "teaching.pool": POOL,
+        **(few if size < FEW else many),
+    }
 
 
 def weights_among(metrics: Sequence[str], size: int) -> dict[str, object]:

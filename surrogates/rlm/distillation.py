@@ -1,86 +1,158 @@
-"""Few labels carried further: what is free to know of a network, and what the model made of the labels, teach it both.
+"""Labels carried further: several teachers say what the labels of fresh networks may be, and the model learns those.
 
-Of any network it can be counted how deep and how large it is, and a model pretrained on such targets reads off how
-trainable. A Gaussian process on these numbers learns from sixteen labels what a network of half a million weights
-cannot; where a metric follows no count, the network knows more. Both name the labels of fresh networks of the same
-space, a thousand of them, each as far as it can be trusted, and the network learns those: knowledge distillation
-(Hinton et al., arXiv 1503.02531) from an ensemble that the student is part of.
+Fresh networks of a search space cost nothing, and whoever learned from the labels has a view of them: the model itself,
+the same model trained more calmly, and Gaussian processes on what can be counted of a network or is read off by a
+pretrained one. They err differently. Together, each as far as it can be trusted, they name the labels of some
+thousand fresh networks, which the model learns beside the true ones: knowledge distillation (Hinton et al., arXiv
+1503.02531) from an ensemble that the student is part of. What is shipped is one model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from scipy.stats import kendalltau
 
+from search_spaces.errors import UsageError
 from surrogates.gaussian_process import GaussianProcess, normal_scores
 from surrogates.monotone import MonotoneMap
+from surrogates.rlm.config import TrainingConfig
 
 #: Labels that a process takes; its cost grows with the cube of their number.
 MOST = 2048
 #: Labels that tell how far to trust it, each guessed without itself.
 JUDGED = 64
+#: A teacher is followed by the exponential of this times the Kendall tau of labels set aside and what it says of them.
+SHARPNESS = 20.0
 
 
-class Guess(NamedTuple):
-    """What Gaussian processes say of one metric of fresh networks.
+@dataclass(frozen=True)
+class TeachingConfig:
+    """Who teaches the model after the labels, and how it learns.
 
     Attributes:
-        scores: Expected normal scores, ``(k,)``.
-        trust: Square of Kendall's tau between labels and what the process says without each of them, in place of the
-            share of variance that it explains; 0 where tau is negative.
+        pool: Fresh networks of the space to learn pseudo-labels of; 0 for none. Needs ``Networks``, whose space can be
+            asked for more.
+        set_aside: Share of the labels that says how far each teacher is trusted, at the price of a further fit for
+            each that is a model. 0 asks of processes alone what they say of each label without it, and follows them by
+            the square of tau, models alike for the rest: a handful of labels is too little to part with.
+        calm: Whether the model trained without a ranking loss teaches, too. That loss learns a smooth metric to the
+            last place, such as a latency that adds up over blocks; of a noisy one it may learn the noise by heart.
+        passes: Epochs over the pool, in batches of 64.
+        pool_rate: Learning rate meanwhile.
+        pool_smoothing: ``TrainingConfig.smoothing`` meanwhile; what teachers agree on needs less of it than labels.
+        pool_ranking: ``TrainingConfig.ranking`` meanwhile.
     """
 
-    scores: np.ndarray
-    trust: float
+    pool: int = 0
+    set_aside: float = 0.0
+    calm: bool = False
+    passes: int = 4
+    pool_rate: float = 1e-3
+    pool_smoothing: float = 0.1
+    pool_ranking: float = 3.0
 
-    @classmethod
-    def of(cls, sets: Sequence[np.ndarray], values: np.ndarray) -> Self:
-        """The guess from ``values``, trusted for nothing if fewer than three are known.
+    def __post_init__(self) -> None:
+        if self.pool < 0 or self.passes < 1:
+            raise UsageError(f"pool is {self.pool} and passes {self.passes}; the least are 0 and 1")
+        if not 0 <= self.set_aside < 1:
+            raise UsageError(f"set_aside is {self.set_aside}; it must lie in [0, 1)")
+
+    def of_the_pool(self, training: TrainingConfig) -> TrainingConfig:
+        """How pseudo-labels are learned where labels are learned by ``training``."""
+        return replace(
+            training,
+            epochs=self.passes,
+            batch_size=64,
+            learning_rate=self.pool_rate,
+            smoothing=self.pool_smoothing,
+            ranking=self.pool_ranking,
+            orders=1,
+            anchor=0.0,
+        )
+
+
+class Processes:
+    """Gaussian processes on numbers that are known of ``n`` networks; they learn from the labels of some of these.
+
+    Args:
+        sets: Sets of numbers, ``(n, m)`` each. A process on each of them guesses, and counts by how likely it makes the
+            labels. Numbers that are equal for all networks are left out.
+    """
+
+    def __init__(self, sets: Sequence[np.ndarray]) -> None:
+        self._features = [normal_scores(numbers[:, np.ptp(numbers, axis=0) > 0]) for numbers in sets]
+
+    def guess(self, values: np.ndarray) -> np.ndarray:
+        """Expected normal scores of all networks, ``(n,)``; zeros where fewer than three labels are known.
 
         Args:
-            sets: Sets of numbers that are known of ``n`` labelled networks and then ``k`` others, ``(n + k, m)`` each;
-                a process on each of them guesses, and counts by how likely it makes the labels. Numbers that are equal
-                for all networks are left out.
             values: Labels ``(n,)``, NaN where not measured; the most recent ``MOST`` are used.
 
         Raises:
             UsageError: No set, or nothing in any that differs.
         """
-        features = [normal_scores(numbers[:, np.ptp(numbers, axis=0) > 0]) for numbers in sets]
+        known = np.flatnonzero(np.isfinite(values))[-MOST:]
+        return self._guess(values, known, np.arange(len(values))) if len(known) > 2 else np.zeros(len(values))
+
+    def trust(self, values: np.ndarray) -> float:
+        """Square of Kendall's tau between labels and what is said of each without it, in place of a share of variance.
+
+        0 where tau is negative, or fewer than three labels are known.
+
+        Args:
+            values: As for ``guess``; ``JUDGED`` of them are guessed.
+        """
         known = np.flatnonzero(np.isfinite(values))[-MOST:]
         if len(known) < 3:
-            return cls(np.zeros(len(sets[0]) - len(values)), 0.0)
-
-        def guessed(rows: np.ndarray, wanted: np.ndarray | slice) -> np.ndarray:
-            process = GaussianProcess.fit([numbers[rows] for numbers in features], values[rows])
-            return process.predict([numbers[wanted] for numbers in features])
-
+            return 0.0
         judged = known[-JUDGED:]
-        without = [float(guessed(np.setdiff1d(known, row), np.array([row]))[0]) for row in judged]
-        tau = float(np.nan_to_num(kendalltau(values[judged], without).statistic))
-        return cls(guessed(known, slice(len(values), None)), max(0.0, tau) ** 2)
+        without = [float(self._guess(values, np.setdiff1d(known, row), np.array([row]))[0]) for row in judged]
+        return max(0.0, tau(values[judged], np.array(without))) ** 2
+
+    def _guess(self, values: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        process = GaussianProcess.fit([numbers[known] for numbers in self._features], values[known])
+        return np.asarray(process.predict([numbers[wanted] for numbers in self._features]))
 
 
-def pseudo_labels(guesses: Sequence[Guess], own: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """What the labels of fresh networks may be: one row each, the columns of ``labels``, in their units.
+def tau(truth: np.ndarray, said: np.ndarray) -> float:
+    """Kendall's tau over the known of ``truth``; 0 where nothing can be ordered."""
+    known = np.isfinite(truth)
+    return float(np.nan_to_num(kendalltau(truth[known], said[known]).statistic)) if known.sum() > 1 else 0.0
 
-    A guess and the prediction of the model are averaged as normal scores, the guess with the weight of its trust, after
-    it was brought to their mean and deviation. Beyond the range of the labels it goes on straight.
+
+def shares(taus: np.ndarray) -> np.ndarray:
+    """How far each of ``t`` teachers is followed, by metric: ``(t, m)``, columns that sum to 1, of taus ``(t, m)``."""
+    return np.asarray(softmax(SHARPNESS * taus, axis=0))
+
+
+def pseudo_labels(
+    predicted: Sequence[pd.DataFrame], guessed: np.ndarray, trust: np.ndarray, labels: pd.DataFrame
+) -> pd.DataFrame:
+    """What the labels of ``k`` fresh networks may be: one row each, the columns of ``labels``, in their units.
+
+    All views are averaged as normal scores, a guess after it was brought to the mean and deviation of what the models
+    predict. Beyond the range of the labels it goes on straight.
 
     Args:
-        guesses: One a column of ``labels``.
-        own: Predictions of the model that was fitted to ``labels``; ``k`` rows.
+        predicted: What each model predicts that was fitted to ``labels``; ``k`` rows.
+        guessed: What processes guess, normal scores ``(k, m)``.
+        trust: How far each model is followed, then the processes: ``(len(predicted) + 1, m)``, columns that sum to 1;
+            a model at least is followed, or else all of them alike.
         labels: ``n`` rows, NaN where not measured; of every column at least one is.
     """
     named = {}
-    for guess, column in zip(guesses, labels.columns, strict=True):
-        values = labels[column].dropna().to_numpy(dtype=float)
+    for index, name in enumerate(labels.columns):
+        values = labels[name].dropna().to_numpy(dtype=float)
         unit = MonotoneMap.fit(normal_scores(values), values)
-        scores = np.interp(own[str(column)], unit.values, unit.scores)
-        other = (guess.scores - guess.scores.mean()) / (guess.scores.std() or 1.0) * scores.std() + scores.mean()
-        named[str(column)] = unit((1 - guess.trust) * scores + guess.trust * other)
+        scores = np.array([np.interp(frame[str(name)], unit.values, unit.scores) for frame in predicted])
+        models, processes = trust[:-1, index], trust[-1, index]
+        seen = np.average(scores, axis=0, weights=models if models.any() else None)
+        guess = guessed[:, index] - guessed[:, index].mean()
+        guess = guess / (guess.std() or 1.0) * seen.std() + seen.mean()
+        named[str(name)] = unit((1 - processes) * seen + processes * guess)
     return pd.DataFrame(named)

@@ -17,17 +17,16 @@ from torch import nn
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import count_sets
-from surrogates.rlm.calibration import CalibrationConfig
+from surrogates.rlm.calibration import CalibrationConfig, functions_of, rows_of
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
-from surrogates.rlm.distillation import Guess, pseudo_labels
+from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
-from surrogates.rlm.labelled import FitRequest
+from surrogates.rlm.labelled import FitRequest, Graphs
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM
 from surrogates.rlm.scales import fit_scales
-from surrogates.rlm.selection import SelectionConfig
 
 #: ``StartConfig.like``: choose by the labels.
 BEST = "best"
@@ -41,10 +40,6 @@ class StartConfig:
 
     Attributes:
         checkpoint: A folder, or the name of a shipped checkpoint.
-        pool: Fresh networks of the space to learn pseudo-labels of after the labels (``surrogates.rlm.distillation``);
-            0 for none. Needs ``Networks``, whose space can be asked for more.
-        pool_epochs: Passes over them, in batches of 64.
-        pool_rate: Learning rate meanwhile; there is no ranking loss, for pseudo-labels are smooth.
         dropout: Dropout rate from here on; the pretraining needed none.
         shrink: What the matrices of the checkpoint are multiplied by before the labels. Below 1 it says less and can be
             taught more: the first half of shrink and perturb (Ash & Adams, NeurIPS 2020, arXiv 1910.08475), for as many
@@ -62,9 +57,6 @@ class StartConfig:
     """
 
     checkpoint: str
-    pool: int = 0
-    pool_epochs: int = 8
-    pool_rate: float = 1e-3
     dropout: float = 0.1
     shrink: float = 1.0
     freeze: tuple[str, ...] = ()
@@ -73,8 +65,6 @@ class StartConfig:
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.pool < 0 or self.pool_epochs < 1:
-            raise UsageError(f"pool is {self.pool} and pool_epochs {self.pool_epochs}; the least are 0 and 1")
         object.__setattr__(self, "freeze", tuple(self.freeze))
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout is {self.dropout}; it must lie in [0, 1)")
@@ -109,7 +99,7 @@ class FineTunedRLM(RLM):
         decoding: How ``predict`` reads numbers out.
         reading: What of a graph is read, whatever the checkpoint read.
         calibration: How ``fit`` learns how wide intervals must be.
-        selection: What ``fit`` tries beside ``training``.
+        teaching: Who teaches the model after the labels.
     """
 
     def __init__(
@@ -120,33 +110,72 @@ class FineTunedRLM(RLM):
         *,
         reading: ReadingConfig | None = None,
         calibration: CalibrationConfig | None = None,
-        selection: SelectionConfig | None = None,
+        teaching: TeachingConfig | None = None,
     ) -> None:
-        super().__init__(None, training, decoding, reading=reading, calibration=calibration, selection=selection)
+        super().__init__(None, training, decoding, reading=reading, calibration=calibration)
         self.start = start
+        self.teaching = teaching or TeachingConfig()
         self._pool: Pool | None = None
+        self._trust: pd.DataFrame | None = None
 
-    def _settle(self, request: FitRequest) -> None:
-        """Draw the pool."""
-        self._pool = None
-        if not self.start.pool:
-            return
-        graphs = request.graphs
+    def _settle(self, request: FitRequest) -> FitRequest:
+        """Weigh the metrics, draw the pool, and find out whom to trust."""
+        request = replace(request, weights={**self.start.weights, **request.weights})
+        self._pool = self._trust = None
+        graphs, teaching = request.graphs, self.teaching
+        if not teaching.pool:
+            return request
         if not isinstance(graphs, Networks):
-            raise UsageError("StartConfig.pool asks for more networks of the space; give Networks, or pool=0")
-        fresh = sample_networks(graphs.space, self.start.pool, seed=self.training.seed, known=graphs.architectures)
+            raise UsageError("TeachingConfig.pool asks for more networks of the space; give Networks, or pool=0")
+        fresh = sample_networks(graphs.space, teaching.pool, seed=self.training.seed, known=graphs.architectures)
         if len(fresh):
             texts = self._own_texts(fresh)
-            self._pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, count_sets(fresh))
+            pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, count_sets(fresh))
+            self._trust = self._trusted(request, pool) if teaching.set_aside else None
+            self._pool = pool
+        return request
+
+    def _trusted(self, request: FitRequest, pool: Pool) -> pd.DataFrame:
+        """How far to follow each teacher by labels that it did not see: a row a model, then the processes.
+
+        Labels of networks that are functionally identical to one it did see do not count. Where labels cannot tell, all
+        are followed alike.
+        """
+        self._refuse(request.labels)
+        graphs, values = request.graphs, request.labels.to_numpy(dtype=float)
+        order = np.random.default_rng([self.training.seed, 8]).permutation(len(graphs))
+        part, rest = np.split(order, [round(self.teaching.set_aside * len(order))])
+        functions = functions_of(graphs, self.reading)
+        held = part[~np.isin(functions[part], functions[rest])]
+        known = request.labels.iloc[rest].dropna(axis=1, how="all").reset_index(drop=True)
+        said = []
+        for training in self._trainings():
+            model = self._untaught(training)._refitted(request, rows_of(graphs, rest), known)
+            frame = model.predict(rows_of(graphs, held)).frame()
+            said.append(frame.reindex(columns=list(request.metrics)).to_numpy())
+        seen = values.copy()
+        seen[part] = np.nan
+        processes = Processes(_numbers(graphs, self._checkpoint().predict(graphs).mean, pool))
+        fresh = np.full(len(pool.texts), np.nan)
+        said.append(np.stack([processes.guess(np.append(column, fresh))[held] for column in seen.T], axis=1))
+        taus = [[tau(*pair) for pair in zip(values[held].T, view.T, strict=True)] for view in said]
+        return pd.DataFrame(shares(np.array(taus)), columns=list(request.metrics))
+
+    def _trainings(self) -> list[TrainingConfig]:
+        """How each model that teaches was trained; the first is this one."""
+        return [self.training, *([replace(self.training, ranking=0.0)] if self.teaching.calm else [])]
+
+    def _untaught(self, training: TrainingConfig) -> Self:
+        """A model like this one that learns from labels alone, by ``training``."""
+        other = copy.copy(self)
+        other.training, other._pool = training, None
+        return other
 
     def _checkpoint(self) -> RLM:
         """The checkpoint, which reads networks and numbers as this model does."""
         found = RLM.from_pretrained(self.start.checkpoint)
         found.decoding, found.reading = self.decoding, self.reading
         return found
-
-    def _weights(self, given: Mapping[str, float]) -> Mapping[str, float]:
-        return {**self.start.weights, **given}
 
     def _fit_once(self, request: FitRequest) -> None:
         """Every fit begins at the checkpoint anew.
@@ -195,42 +224,35 @@ class FineTunedRLM(RLM):
         """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again.
 
         Args:
-            pool: Whom to guess.
+            pool: Whom the teachers are asked about.
             request: The labels.
             read: What the checkpoint predicts of their networks, ``(n, m)``.
         """
-        known = count_sets(cast(Networks, request.graphs))  # ``_settle`` takes no other
-        counts, read = [*map(np.vstack, zip(known, pool.counts, strict=True))], np.vstack([read, pool.read])
-        sets = [*counts, read, np.hstack([counts[-1], read])]
-        guesses = [Guess.of(sets, column) for column in request.labels.to_numpy(dtype=float).T]
-        if not any(guess.trust for guess in guesses):
-            return
-        own = _once(self).predict(pool.texts, request.metrics).frame()
-        guessed = pseudo_labels(guesses, own, request.labels)
-        among = replace(
-            request,
-            graphs=[*self._own_texts(request.graphs), *pool.texts],
-            labels=pd.concat([request.labels, guessed], ignore_index=True),
-            checkpoint=None,
-        )
+        graphs, metrics, processes = request.graphs, request.metrics, Processes(_numbers(request.graphs, read, pool))
+        fresh = np.full((len(pool.texts), len(metrics)), np.nan)
+        values = np.vstack([request.labels.to_numpy(dtype=float), fresh])
+        if self._trust is not None:
+            trust = self._trust[list(metrics)].to_numpy()
+        else:
+            found, models = np.array([processes.trust(column) for column in values.T]), len(self._trainings())
+            trust = np.array([*[(1 - found) / models] * models, found])
+        if not trust[1:].any():
+            return  # nobody teaches but the model itself
+        guessed = np.stack([processes.guess(column)[len(graphs) :] for column in values.T], axis=1)
+        others = [self._untaught(how)._refitted(request, graphs, request.labels) for how in self._trainings()[1:]]
+        predicted = [_once(model).predict(pool.texts, metrics).frame() for model in (self, *others)]
+        named = pseudo_labels(predicted, guessed, trust, request.labels)
+        texts, labels = [*self._own_texts(graphs), *pool.texts], pd.concat([request.labels, named], ignore_index=True)
+        among = replace(request, graphs=texts, labels=labels, checkpoint=None)
         wanted, history, unfinished = self.training, self.history, self._unfinished
-        plain = replace(
-            wanted,
-            epochs=self.start.pool_epochs,
-            batch_size=64,
-            learning_rate=self.start.pool_rate,
-            orders=1,
-            ranking=0.0,
-            anchor=0.0,
-        )
         _set_dropout(self.network, 0.0)
         try:
-            self._finetune(among, plain, freeze=self.start.freeze)
+            self._finetune(among, self.teaching.of_the_pool(wanted), freeze=self.start.freeze)
         finally:
             self.training, self.history, self._unfinished = wanted, history, unfinished
             _set_dropout(self.network, self.start.dropout)
         validation = request.validation[0] if request.validation is not None else None
-        self.learn_distance(request.graphs, validation=validation)  # what it knows was measured
+        self.learn_distance(graphs, validation=validation)  # what it knows was measured
 
     def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
         """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""
@@ -259,6 +281,14 @@ class FineTunedRLM(RLM):
             UsageError: Always.
         """
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
+
+
+def _numbers(graphs: Graphs, read: np.ndarray, pool: Pool) -> list[np.ndarray]:
+    """What processes may learn from, of ``graphs``, which the checkpoint predicts ``read`` of, and then of the pool."""
+    known = count_sets(cast(Networks, graphs))  # where there is a pool there are no others
+    counts = [*map(np.vstack, zip(known, pool.counts, strict=True))]
+    read = np.vstack([read, pool.read])
+    return [*counts, read, np.hstack([counts[-1], read])]
 
 
 def _once(model: RLM) -> RLM:

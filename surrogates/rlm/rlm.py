@@ -34,7 +34,6 @@ from surrogates.rlm.prediction import Readout
 from surrogates.rlm.pretrained import Pretrained, checkpoint_folder
 from surrogates.rlm.runtimes import RuntimeCache
 from surrogates.rlm.scales import Scale, fit_scales
-from surrogates.rlm.selection import Selected, SelectionConfig, better
 from surrogates.rlm.training import train
 
 
@@ -47,7 +46,6 @@ class RLM(Surrogate):
         decoding: How ``predict`` reads numbers out.
         reading: What of a graph is read.
         calibration: How ``fit`` learns how wide intervals must be.
-        selection: What ``fit`` tries beside ``training``, and takes where it orders labels set aside better.
         value_scale: ``quantile`` or ``raw``, for all metrics or by name (``quantile`` where not named); see
             ``surrogates.rlm.scales``.
         digits: Digits written per number (of the mantissa, for raw values).
@@ -62,7 +60,6 @@ class RLM(Surrogate):
         *,
         reading: ReadingConfig | None = None,
         calibration: CalibrationConfig | None = None,
-        selection: SelectionConfig | None = None,
         value_scale: str | Mapping[str, str] = "quantile",
         digits: int = 3,
         vocabulary: int = 1024,
@@ -72,7 +69,6 @@ class RLM(Surrogate):
         self.decoding = decoding or DecodingConfig()
         self.reading = reading or ReadingConfig()
         self.calibration = calibration or CalibrationConfig()
-        self.selection = selection or SelectionConfig()
         self.value_scale = value_scale if isinstance(value_scale, str) else dict(value_scale)
         self.digits = digits
         self.vocabulary = vocabulary
@@ -86,7 +82,6 @@ class RLM(Surrogate):
         self._known: TrainingDistribution | None = None
         self._runtimes = RuntimeCache()
         self._unfinished: Path | None = None
-        self._selected: Selected | None = None
 
     @property
     def reader(self) -> Reader:
@@ -137,7 +132,7 @@ class RLM(Surrogate):
             metric_weights: Weight of a metric's loss; 1 where not named.
             checkpoint: Folder that keeps the state of an unfinished fit; the same call resumes it, and
                 ``save_pretrained`` removes it once the result is safe. (The further fits of
-                ``SelectionConfig`` and ``CalibrationConfig.folds``, which come first, begin anew.)
+                ``CalibrationConfig.folds``, which come first, begin anew.)
             progress: Show a progress bar.
 
         Raises:
@@ -146,20 +141,14 @@ class RLM(Surrogate):
             UnknownNameError: A weight or a validation label of a metric that has no column in ``labels``.
             TrainingError: The loss is not finite.
         """
-        request = FitRequest(graphs, labels, validation, metric_weights or {}, checkpoint, progress)
-        self._settle(request)
-        request = replace(request, weights=self._weights(request.weights))
-        self._select_training(request)
+        request = self._settle(FitRequest(graphs, labels, validation, metric_weights or {}, checkpoint, progress))
         spreads = self._cross_fitted(request)
         self._fit_once(request)
         return self._spread(spreads)
 
-    def _settle(self, request: FitRequest) -> None:
-        """What comes before all else, once for all fits to ``request`` or parts of it; here there is nothing."""
-
-    def _weights(self, given: Mapping[str, float]) -> Mapping[str, float]:
-        """Weights of metrics as ``fit`` uses them."""
-        return given
+    def _settle(self, request: FitRequest) -> FitRequest:
+        """What comes before all else, once for all fits to the request or parts of it; here there is nothing."""
+        return request
 
     def _fit_once(self, request: FitRequest) -> None:
         """Fit by the settings there are, with no further fits before it."""
@@ -277,30 +266,18 @@ class RLM(Surrogate):
                 "validation graphs calibrate by themselves; give them, or CalibrationConfig.folds, not both"
             )
         self._refuse(request.labels)
-        refit = partial(self._refitted, request, self.training)
+        refit = partial(self._refitted, request)
         seed, reading = self.training.seed, self.reading
         return learn_spreads(refit, request.graphs, request.labels, self.calibration, seed=seed, reading=reading)
-
-    def _select_training(self, request: FitRequest) -> None:
-        """Take the better training by ``SelectionConfig``, whatever an earlier fit took."""
-        if self._selected is not None and self.training is self._selected.taken:
-            self.training = self._selected.asked
-        if not self.selection.set_aside:
-            return
-        self._refuse(request.labels)
-        asked, share = self.training, self.selection.set_aside
-        trainings, refit = (asked, self.selection.other(asked)), partial(self._refitted, request)
-        self.training = better(refit, trainings, request.graphs, request.labels, share)
-        self._selected = Selected(asked, self.training)
 
     def _refuse(self, labels: pd.DataFrame) -> None:
         """Refuse what cannot be learned before there are further fits to parts of it."""
         fit_scales(labels, self.value_scale, digits=self.digits)
 
-    def _refitted(self, request: FitRequest, training: TrainingConfig, graphs: Graphs, labels: pd.DataFrame) -> Self:
-        """A model like this one, trained so on some of the labels, from the beginning; it is not calibrated."""
+    def _refitted(self, request: FitRequest, graphs: Graphs, labels: pd.DataFrame) -> Self:
+        """A model like this one, fitted to some of the labels from the beginning; it is not calibrated."""
         other = copy.copy(self)
-        other.training, other._runtimes = training, RuntimeCache()
+        other._runtimes = RuntimeCache()
         other._fit_once(request.part(graphs, labels))
         return other
 

@@ -96,5 +96,5 @@ def test_batch_sizes_are_averaged_before_devices() -> None:
 
 def test_the_other_devices_are_learned_by_one_fit_without_ranking() -> None:
     settings = device_latency.learning(device_latency.KNOWN, steps=600)
-    assert settings["training.ranking"] == 0 and "selection.set_aside" not in settings
+    assert settings["training.ranking"] == 0 and settings["teaching.pool"] == 0
     assert settings["start.shrink"] == SHRUNK

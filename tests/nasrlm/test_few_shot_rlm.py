@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import search_spaces
-from nasrlm.bench.pretrained import POOL, QUALITY_WEIGHT, SET_ASIDE, recipe
+from nasrlm.bench.pretrained import POOL, QUALITY_WEIGHT, recipe
 from nasrlm.cli import main
 from nasrlm.cli.models import surrogate_for
 from nasrlm.few_shot import FewShotRLM, few_shot_settings
@@ -48,8 +48,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_settings_follow_the_number_of_labels(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasrlm.bench.pretrained.ENOUGH", 64)
+def test_settings_follow_the_number_of_labels(start: Path) -> None:
     space, rng = search_spaces.get("nasbench_macro"), np.random.default_rng(1)
     architectures = [space.sample(rng) for _ in range(164)]
     networks = Networks(space, architectures)
@@ -58,10 +57,8 @@ def test_settings_follow_the_number_of_labels(start: Path, monkeypatch: pytest.M
     for size in (8, 64):
         surrogate.fit(list(networks[:size]), labels[:size])
         expected = recipe(size)
-        assert expected.get("start.pool", 0) == (POOL if size == 8 else 0)
-        assert surrogate.start.pool == 0  # it has models alone
-        assert expected.get("selection.set_aside", 0) == (SET_ASIDE if size == 64 else 0)
-        assert surrogate.selection.set_aside == 0  # a search has no time for it
+        assert expected["teaching.pool"] == POOL
+        assert surrogate.teaching.pool == 0  # it has models alone, and a search has no time
         for name in ("epochs", "batch_size", "anchor"):
             default = getattr(TrainingConfig(), name)
             assert getattr(surrogate.training, name) == expected.get(f"training.{name}", default)

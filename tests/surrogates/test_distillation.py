@@ -1,4 +1,4 @@
-"""Pseudo-labels: what Gaussian processes guess, how far they are trusted, and how they go with the model's own view."""
+"""Pseudo-labels: what Gaussian processes guess, how far they are trusted, and how they go with the views of models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
-from surrogates.rlm.distillation import Guess, pseudo_labels
+from surrogates.rlm.config import TrainingConfig
+from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
 
 
 def sets(seed: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -18,37 +19,62 @@ def sets(seed: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.normal(size=(80, 3)), rng.normal(size=(80, 3)), np.ones((80, 2))
 
 
+def first(values: np.ndarray) -> np.ndarray:
+    """``values`` of the first of 80 networks; the others were not measured."""
+    return np.append(values, np.full(80 - len(values), np.nan))
+
+
 def test_labels_choose_what_they_follow_from() -> None:
     one, other, constant = sets()
+    processes = Processes([constant, one, other])
     for numbers in one, other:
-        guess = Guess.of([constant, one, other], numbers[:30].sum(axis=1))
-        assert guess.scores.shape == (50,)
-        assert spearman_rho(guess.scores, numbers[30:].sum(axis=1)) > 0.95
-        assert guess.trust > 0.6
+        labels = first(numbers[:30].sum(axis=1))
+        guess = processes.guess(labels)
+        assert guess.shape == (80,)
+        assert spearman_rho(guess[30:], numbers[30:].sum(axis=1)) > 0.95
+        assert processes.trust(labels) > 0.6
     with pytest.raises(UsageError, match="features"):
-        Guess.of([constant], one[:30, 0])
+        Processes([constant]).guess(first(one[:30, 0]))
 
 
 def test_noise_is_not_trusted() -> None:
     one, other, _ = sets()
     noise = np.random.default_rng(1).normal(size=(20, 40))
-    trusts = [Guess.of([one, other], labels).trust for labels in noise]
+    trusts = [Processes([one, other]).trust(first(labels)) for labels in noise]
     assert min(trusts) == 0.0 and np.mean(trusts) < 0.03
 
 
 def test_labels_that_are_missing_teach_nothing() -> None:
     one, *_ = sets()
-    values = np.full(30, np.nan)
+    processes, values = Processes([one]), first([])
     values[4:6] = 1.0, 2.0
-    guess = Guess.of([one], values)
-    assert guess.trust == 0.0 and guess.scores.shape == (50,)
+    assert processes.trust(values) == 0.0 and not processes.guess(values).any()
     values[6:30] = one[6:30, 0]
     values[4:6] = np.nan
-    assert spearman_rho(Guess.of([one], values).scores, one[30:, 0]) > 0.95
+    assert spearman_rho(processes.guess(values)[30:], one[30:, 0]) > 0.95
 
 
-def mixed(guess: Guess, own: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return pseudo_labels([guess], pd.DataFrame({"score": own}), pd.DataFrame({"score": values}))["score"].to_numpy()
+def test_who_orders_labels_better_is_followed_further() -> None:
+    truth = np.array([1.0, 2.0, np.nan, 3.0, 4.0])
+    assert tau(truth, np.array([1.0, 2.0, 9.0, 3.0, 4.0])) == 1.0
+    assert tau(truth, np.zeros(5)) == tau(np.full(5, np.nan), truth) == tau(truth, np.full(5, np.nan)) == 0.0
+    found = shares(np.array([[0.8, 0.5], [0.7, 0.5], [0.0, 0.5]]))
+    np.testing.assert_allclose(found.sum(axis=0), 1)
+    np.testing.assert_allclose(found[:, 1], 1 / 3)
+    assert found[0, 0] / found[1, 0] == pytest.approx(np.exp(2)) and found[2, 0] < 1e-6
+
+
+def test_the_pool_is_learned_in_a_way_of_its_own() -> None:
+    training = TrainingConfig(epochs=99, ranking=30.0, anchor=7.0, orders=2, weight_decay=0.3)
+    found = TeachingConfig(100, passes=3, pool_ranking=2.0).of_the_pool(training)
+    assert (found.epochs, found.batch_size, found.ranking, found.anchor, found.orders) == (3, 64, 2.0, 0.0, 1)
+    assert found.weight_decay == 0.3
+
+
+def mixed(scores: np.ndarray, trust: float, own: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of one metric that one model predicts."""
+    frame, labels = pd.DataFrame({"score": own}), pd.DataFrame({"score": values})
+    return pseudo_labels([frame], scores[:, None], np.array([[1 - trust], [trust]]), labels)["score"].to_numpy()
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,23 +83,32 @@ def test_each_has_a_say_as_far_as_it_is_trusted(seed: int, trust: float, count: 
     rng = np.random.default_rng(seed)
     values, order = unit * np.exp(rng.normal(size=count)), np.sort(rng.normal(size=25))
     own = np.linspace(values.min(), values.max(), 25)
-    np.testing.assert_allclose(mixed(Guess(order[::-1], 0.0), own, values), own)  # nobody but the model
-    for guess in Guess(order, trust), Guess(order, 1.0):
-        assert (np.diff(mixed(guess, own, values)) >= 0).all()  # both agree
-    assert (np.diff(mixed(Guess(order[::-1], 1.0), own, values)) <= 0).all()  # nobody but the process
+    np.testing.assert_allclose(mixed(order[::-1], 0.0, own, values), own)  # nobody but the model
+    for share in trust, 1.0:
+        assert (np.diff(mixed(order, share, own, values)) >= 0).all()  # both agree
+    assert (np.diff(mixed(order[::-1], 1.0, own, values)) <= 0).all()  # nobody but the process
 
 
 def test_what_lies_beyond_the_labels_is_told_apart() -> None:
     values, scores = np.arange(9.0), np.linspace(-1.0, 1.0, 400)
     scores = np.append(scores, [-9.0, -8.0, 8.0, 9.0])
-    found = mixed(Guess(scores, 0.9), np.interp(scores, np.linspace(-1, 1, 9), values), values)
+    found = mixed(scores, 0.9, np.interp(scores, np.linspace(-1, 1, 9), values), values)
     assert found[-4] < found[-3] < 0 and 8 < found[-2] < found[-1]
 
 
-def test_a_metric_that_is_not_guessed_keeps_the_view_of_the_model() -> None:
+def test_every_metric_has_teachers_of_its_own() -> None:
     own = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [30.0, 10.0, 20.0], "a_std": [0.0, 0.0, 0.0]})
+    calm = pd.DataFrame({"a": [3.0, 2.0, 1.0], "b": [10.0, 20.0, 30.0]})
     labels = pd.DataFrame({"a": [1.0, 3.0, np.nan, 2.0], "b": [np.nan, 10.0, 30.0, 20.0]})
-    found = pseudo_labels([Guess(np.zeros(3), 0.0), Guess(np.array([1.0, 2.0, 3.0]), 1.0)], own, labels)
+    guessed = np.array([[0.0, 3.0], [0.0, 2.0], [0.0, 1.0]])
+
+    def named(*trust: tuple[float, float]) -> pd.DataFrame:
+        return pseudo_labels([own, calm], guessed, np.array(trust), labels)
+
+    found = named((1.0, 0.0), (0.0, 0.0), (0.0, 1.0))
     assert list(found) == ["a", "b"]
     np.testing.assert_allclose(found["a"], own["a"])
-    assert found["b"].is_monotonic_increasing
+    assert found["b"].is_monotonic_decreasing
+    found = named((0.0, 0.5), (1.0, 0.5), (0.0, 0.0))
+    np.testing.assert_allclose(found["a"], calm["a"])
+    assert found["b"].iloc[1] < found["b"].iloc[0] < found["b"].iloc[2]

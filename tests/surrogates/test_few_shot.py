@@ -21,6 +21,7 @@ from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, TrainingConfig
 from surrogates.rlm.checkpointing import STATE_FILE
+from surrogates.rlm.distillation import TeachingConfig
 from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
 from surrogates.text import linearize
 
@@ -183,15 +184,19 @@ def test_a_pool_carries_few_labels_further(start: Path, tmp_path: Path) -> None:
     labels = pd.DataFrame({"score": truth(few)})
     reached, still = {}, replace(QUICK, epochs=1, learning_rate=1e-9)
     for pool in 0, 200:
-        config = StartConfig(str(start), pool=pool, pool_epochs=20, pool_rate=1e-2, dropout=0.0, like="")
-        rlm = FineTunedRLM(config, still).fit(few, labels, checkpoint=tmp_path / str(pool))
-        twice = FineTunedRLM(config, still, DecodingConfig(readings=2)).fit(few, labels)
+        config, teaching = (
+            StartConfig(str(start), dropout=0.0, like=""),
+            TeachingConfig(pool, passes=20, pool_rate=1e-2),
+        )
+        rlm = FineTunedRLM(config, still, teaching=teaching).fit(few, labels, checkpoint=tmp_path / str(pool))
+        twice = FineTunedRLM(config, still, DecodingConfig(readings=2), teaching=teaching).fit(few, labels)
         assert twice.predict(test).mean.shape == (60, 1)  # texts of a pool have one order
         assert rlm.metrics == ("score",) and rlm.training == still and rlm.history["steps"] == 1
         predicted = rlm.predict(test).mean[:, 0]
         reached[pool] = scipy.stats.spearmanr(predicted, truth(test)).statistic
         spread = rlm.learn_distance(few).distance(few)
-        again = FineTunedRLM(config, still).fit(few, labels, checkpoint=tmp_path / str(pool))  # as if it was killed
+        again = FineTunedRLM(config, still, teaching=teaching)  # as if it was killed
+        again.fit(few, labels, checkpoint=tmp_path / str(pool))
         np.testing.assert_array_equal(again.predict(test).mean[:, 0], predicted)
         np.testing.assert_allclose(again.distance(few), spread)  # it knows what was measured, not the pool
         again.save_pretrained(tmp_path / str(pool))
@@ -205,8 +210,8 @@ def test_a_pool_that_knows_nothing_is_left_alone(start: Path) -> None:
     few, labels = networks(12, 1), pd.DataFrame({"score": np.ones(12)})  # no process orders equal labels
     weights = []
     for pool in 0, 50:
-        rlm = FineTunedRLM(StartConfig(str(start), pool=pool, like=""), replace(QUICK, epochs=2)).fit(few, labels)
-        weights.append(rlm.network.state_dict())
+        rlm = FineTunedRLM(StartConfig(str(start), like=""), replace(QUICK, epochs=2), teaching=TeachingConfig(pool))
+        weights.append(rlm.fit(few, labels).network.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -218,22 +223,61 @@ def test_further_fits_learn_of_the_same_pool(start: Path, monkeypatch: pytest.Mo
         return sample_networks(space, count, seed=seed, known=known)
 
     monkeypatch.setattr("surrogates.rlm.few_shot.sample_networks", noted)
-    labels, config = free_targets(few)[["live_depth"]], StartConfig(str(start), pool=40, pool_epochs=2)
+    labels, config, teaching = free_targets(few)[["live_depth"]], StartConfig(str(start)), TeachingConfig(40, passes=2)
     plain, calibrated = (
-        FineTunedRLM(config, QUICK, calibration=CalibrationConfig(folds=folds)).fit(few, labels) for folds in (0, 3)
+        FineTunedRLM(config, QUICK, teaching=teaching, calibration=CalibrationConfig(folds=folds)).fit(few, labels)
+        for folds in (0, 3)
     )
     assert drawn == [{SPACE.canonical(arch) for arch in few.architectures}] * 2  # none that is set aside is in it
     np.testing.assert_array_equal(plain.predict(test).mean, calibrated.predict(test).mean)
     assert plain.spreads == (1.0,) != calibrated.spreads
 
 
+def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
+    """A label that follows a count, and one that next to nothing is known of; models that do not learn know neither."""
+    few, test = networks(80, 1), networks(60, 2)
+    labels = pd.DataFrame({"count": free_targets(few)["live_depth"], "rare": [1.0, *[np.nan] * 79]})
+    still, teaching = replace(QUICK, epochs=1, learning_rate=1e-9), TeachingConfig(200, 0.25, calm=True, passes=20)
+    rlm = FineTunedRLM(StartConfig(str(start), dropout=0.0), still, teaching=teaching).fit(few, labels)
+    trust = rlm._trust
+    assert trust is not None and list(trust) == ["count", "rare"] and len(trust) == 3
+    np.testing.assert_allclose(trust.sum(), 1)
+    assert trust["count"].iloc[-1] > 0.9
+    np.testing.assert_allclose(trust["rare"], 1 / 3)
+    predicted, truth = rlm.predict(test).frame()["count"], free_targets(test)["live_depth"]
+    plain = FineTunedRLM(StartConfig(str(start), dropout=0.0), still).fit(few, labels).predict(test).frame()["count"]
+    assert scipy.stats.spearmanr(predicted, truth).statistic > scipy.stats.spearmanr(plain, truth).statistic + 0.1
+    assert rlm.training == still
+
+
+def test_who_is_followed_alone_is_learned_from(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models that were trained differently on noise, and processes, see a network each in their own way."""
+    few, test = networks(64, 1), networks(60, 2)
+    labels, config = pd.DataFrame({"noise": np.random.default_rng(4).normal(size=64)}), StartConfig(str(start))
+    training = replace(QUICK, epochs=20, ranking=30.0)
+    views = [
+        FineTunedRLM(config, replace(training, ranking=ranking)).fit(few, labels).predict(test).mean[:, 0]
+        for ranking in (30.0, 0.0)
+    ]
+    teaching = TeachingConfig(400, 0.25, calm=True, passes=20, pool_rate=1e-2)
+    for teacher in 0, 1:
+        monkeypatch.setattr(
+            "surrogates.rlm.few_shot.shares", lambda taus, chosen=teacher: np.eye(len(taus))[[chosen]].T
+        )
+        rlm = FineTunedRLM(config, training, teaching=teaching).fit(few, labels)
+        likeness = [scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], view).statistic for view in views]
+        assert np.argmax(likeness) == teacher
+
+
 def test_what_a_pool_asks_for(start: Path) -> None:
     few, labels = networks(12, 1), pd.DataFrame({"score": np.arange(12.0)})
     with pytest.raises(UsageError, match="give Networks"):
-        FineTunedRLM(StartConfig(str(start), pool=10), QUICK).fit(list(few), labels)
-    with pytest.raises(UsageError, match="pool is -1"):
-        StartConfig(str(start), pool=-1)
-    rlm = FineTunedRLM(StartConfig(str(start), pool=20, pool_rate=1e30), replace(QUICK, clip=1e30))
+        FineTunedRLM(StartConfig(str(start)), QUICK, teaching=TeachingConfig(10)).fit(list(few), labels)
+    for wrong, said in ({"pool": -1}, "pool is -1"), ({"passes": 0}, "passes 0"), ({"set_aside": 1.0}, r"is 1\.0"):
+        with pytest.raises(UsageError, match=said):
+            TeachingConfig(**wrong)  # type: ignore[arg-type]
+    teaching = TeachingConfig(20, pool_rate=1e30)
+    rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, clip=1e30), teaching=teaching)
     with pytest.raises(TrainingError):
         rlm.fit(few, labels)
     assert rlm.training.learning_rate == QUICK.learning_rate  # a failed pool leaves the settings as they were
