@@ -44,9 +44,11 @@ QUALITY_WEIGHT, MANY = 4.0, 512
 FEW, WORTH, BLEND = 64, 16, 20.0
 #: Fresh networks that carry the labels further (``TeachingConfig``).
 POOL = 4096
-#: Share of the labels that is set aside to find out whom to trust, unless there are fewer than ``FEW``; and number of
-#: labels from which on a calmer fit teaches, too: with fewer it is no match for the other.
-SET_ASIDE, ENOUGH = 0.25, 256
+#: Share of the labels that is set aside to find out whom to trust, unless there are fewer than ``FEW``.
+SET_ASIDE = 0.25
+#: Labels from which on a calmer fit teaches, too, as it does with fewer than ``FEW``. In between it may fail where the
+#: other does not, and a quarter of the labels is too little to tell.
+ENOUGH = 256
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
 FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
@@ -106,11 +108,12 @@ def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, o
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
-    many: dict[str, object] = {"start.shrink": SHRUNK, "teaching.set_aside": SET_ASIDE, "teaching.calm": size >= ENOUGH}
+    many: dict[str, object] = {"start.shrink": SHRUNK, "teaching.set_aside": SET_ASIDE}
     return {
         "training.batch_size": batch,
         "training.epochs": max(1, round(count / -(-size // batch))),
         "teaching.pool": POOL,
+        "teaching.calm": not FEW <= size < ENOUGH,
         **(few if size < FEW else many),
     }
 
