@@ -173,8 +173,8 @@ def judged(
 
 
 def learning(size: int, steps: int) -> dict[str, object]:
-    """Settings by which ``steps`` steps learn the other devices on ``size`` networks; labels alone teach."""
-    return {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS, "teaching.pool": 0}
+    """Settings by which ``steps`` steps learn the other devices on ``size`` networks."""
+    return {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS}
 
 
 def learn_others(

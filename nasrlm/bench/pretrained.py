@@ -32,7 +32,7 @@ FINETUNING: Mapping[str, object] = {
 #: Parts of the labels that are set aside in turn to learn how wide intervals must be, where ``nasrlm finetune`` fits.
 FOLDS = 4
 #: Optimisation steps by number of labels, interpolated in its logarithm.
-STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 600}
+STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
 #: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen
 #: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
@@ -42,13 +42,9 @@ QUALITY_WEIGHT, MANY = 4.0, 512
 #: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
 #: (``StartConfig.blend``).
 FEW, WORTH, BLEND = 64, 16, 20.0
-#: Fresh networks that carry the labels further (``TeachingConfig``).
-POOL = 4096
-#: Share of the labels that is set aside to find out whom to trust, unless there are fewer than ``FEW``.
-SET_ASIDE = 0.25
-#: Labels from which on a calmer fit teaches, too, as it does with fewer than ``FEW``. In between it may fail where the
-#: other does not, and a quarter of the labels is too little to tell.
-ENOUGH = 256
+#: Fresh networks that carry fewer labels than ``FEW`` further, and how (``TeachingConfig``).
+POOL = 1024
+TEACHING = {"teaching.pool": POOL, "teaching.passes": 8, "teaching.pool_smoothing": 0.4, "teaching.pool_ranking": 0.0}
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
 FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
@@ -102,20 +98,14 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str | dict[str, str
 def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
-    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from, and
-    leaves the weights half-way to where they began. All labels are carried further by networks that nobody measured.
+    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from,
+    leaves the weights half-way to where they began, and is carried further by networks that nobody measured.
     """
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
-    many: dict[str, object] = {"start.shrink": SHRUNK, "teaching.set_aside": SET_ASIDE}
-    return {
-        "training.batch_size": batch,
-        "training.epochs": max(1, round(count / -(-size // batch))),
-        "teaching.pool": POOL,
-        "teaching.calm": not FEW <= size < ENOUGH,
-        **(few if size < FEW else many),
-    }
+    held = {**few, **TEACHING} if size < FEW else {"start.shrink": SHRUNK}
+    return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
 
 
 def weights_among(metrics: Sequence[str], size: int) -> dict[str, object]:

@@ -12,7 +12,6 @@ import pytest
 
 from experiments import device_latency
 from experiments.device_latency import KEYS, PUBLISHED, SUFFIX, TABLES, chosen, family, page, summary
-from nasrlm.bench.pretrained import SHRUNK
 from search_spaces import registry
 from search_spaces.errors import UsageError
 from surrogates.free_targets import free_targets
@@ -92,9 +91,3 @@ def test_batch_sizes_are_averaged_before_devices() -> None:
     assert "| mean of all batch sizes, each a device | 0.550 ± 0.635 |" in written and "HELP" not in written
     six = pd.concat([rows.iloc[:12].assign(table="nasbench201", column=column) for column in PUBLISHED])
     assert "| mean of the six that HELP publishes | 0.550 ± 0.635 |" in page(six)
-
-
-def test_the_other_devices_are_learned_by_one_fit_without_ranking() -> None:
-    settings = device_latency.learning(device_latency.KNOWN, steps=600)
-    assert settings["training.ranking"] == 0 and settings["teaching.pool"] == 0
-    assert settings["start.shrink"] == SHRUNK
