@@ -135,11 +135,11 @@ class FineTunedRLM(RLM):
             self._pool = pool
         return request
 
-    def _trusted(self, request: FitRequest, pool: Pool) -> pd.DataFrame:
+    def _trusted(self, request: FitRequest, pool: Pool) -> pd.DataFrame | None:
         """How far to follow each teacher by labels that it did not see: a row a model, then the processes.
 
-        Labels of networks that are functionally identical to one it did see do not count. Where labels cannot tell, all
-        are followed alike.
+        Labels of networks that are functionally identical to one it did see do not count; None where no others are set
+        aside. Where the labels of a metric cannot tell, all are followed alike.
         """
         self._refuse(request.labels)
         graphs, values = request.graphs, request.labels.to_numpy(dtype=float)
@@ -147,6 +147,8 @@ class FineTunedRLM(RLM):
         part, rest = np.split(order, [round(self.teaching.set_aside * len(order))])
         functions = functions_of(graphs, self.reading)
         held = part[~np.isin(functions[part], functions[rest])]
+        if not len(held):
+            return None
         known = request.labels.iloc[rest].dropna(axis=1, how="all").reset_index(drop=True)
         said = []
         for training in self._trainings():

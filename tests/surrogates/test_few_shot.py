@@ -250,6 +250,14 @@ def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
     assert rlm.training == still
 
 
+def test_labels_of_known_networks_trust_nobody(start: Path) -> None:
+    twins = Networks(SPACE, [networks(1, 1).architectures[0]] * 20)
+    labels = pd.DataFrame({"score": np.arange(20.0)})
+    config, teaching = StartConfig(str(start)), TeachingConfig(30, 0.25, calm=True, passes=1)
+    rlm = FineTunedRLM(config, replace(QUICK, epochs=1), teaching=teaching).fit(twins, labels)
+    assert rlm._trust is None and rlm.metrics == ("score",)
+
+
 def test_who_is_followed_alone_is_learned_from(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two models that were trained differently on noise, and processes, see a network each in their own way."""
     few, test = networks(64, 1), networks(60, 2)
