@@ -22,11 +22,9 @@ import numpy as np
 import pandas as pd
 
 from search_spaces.errors import UsageError
-from search_spaces.networks import Networks
 from surrogates.progress import Progress
 from surrogates.rlm.config import ReadingConfig
-from surrogates.rlm.inputs import as_text
-from surrogates.rlm.labelled import Graphs
+from surrogates.rlm.labelled import Graphs, functions_of, rows_of
 
 if TYPE_CHECKING:
     from surrogates.rlm.rlm import RLM
@@ -140,17 +138,3 @@ def conformal(needed: np.ndarray, level: float) -> float:
     rank = min(len(needed), math.ceil((len(needed) + 1) * level))
     finite = needed[np.isfinite(needed)]
     return float(min(np.sort(needed)[rank - 1], finite.max())) if len(finite) else 1.0
-
-
-def functions_of(graphs: Graphs, reading: ReadingConfig) -> np.ndarray:
-    """A key a graph, ``(n,)``, equal for functionally identical ones: by their space, else by what is read of them."""
-    if isinstance(graphs, Networks):
-        return np.array([graphs.space.canonical(architecture) for architecture in graphs.architectures])
-    return np.array([as_text(graph, reading) for graph in graphs])
-
-
-def rows_of(graphs: Graphs, rows: np.ndarray) -> Graphs:
-    """The graphs at ``rows``; ``Networks`` stay what they are."""
-    if isinstance(graphs, Networks):
-        return Networks(graphs.space, [graphs.architectures[int(row)] for row in rows])
-    return [graphs[int(row)] for row in rows]

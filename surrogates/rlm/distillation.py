@@ -44,7 +44,7 @@ class TeachingConfig:
             last place, such as a latency that adds up over blocks; of a noisy one it may learn the noise by heart.
         passes: Epochs over the pool, in batches of 64.
         pool_rate: Learning rate meanwhile.
-        pool_smoothing: ``TrainingConfig.smoothing`` meanwhile; what teachers agree on needs less of it than labels.
+        pool_smoothing: ``TrainingConfig.smoothing`` meanwhile.
         pool_ranking: ``TrainingConfig.ranking`` meanwhile.
     """
 

@@ -17,12 +17,12 @@ from torch import nn
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import count_sets
-from surrogates.rlm.calibration import CalibrationConfig, functions_of, rows_of
+from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
-from surrogates.rlm.labelled import FitRequest, Graphs
+from surrogates.rlm.labelled import FitRequest, Graphs, functions_of, rows_of
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM

@@ -14,6 +14,7 @@ import onnx
 import pandas as pd
 
 from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.networks import Networks
 from surrogates.rlm.config import ReadingConfig
 from surrogates.rlm.inputs import EncodedText, as_text, in_orders
 from surrogates.rlm.scales import Scale
@@ -110,6 +111,20 @@ def texts_in_orders(
         rng = np.random.default_rng([seed, 3, zlib.crc32(text.encode()) if by_content else index])
         rows.append([text, *in_orders(graph, orders - 1, reading, rng)])
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def functions_of(graphs: Graphs, reading: ReadingConfig) -> np.ndarray:
+    """A key a graph, ``(n,)``, equal for functionally identical ones: by their space, else by what is read of them."""
+    if isinstance(graphs, Networks):
+        return np.array([graphs.space.canonical(architecture) for architecture in graphs.architectures])
+    return np.array([as_text(graph, reading) for graph in graphs])
+
+
+def rows_of(graphs: Graphs, rows: np.ndarray) -> Graphs:
+    """The graphs at ``rows``; ``Networks`` stay what they are."""
+    if isinstance(graphs, Networks):
+        return Networks(graphs.space, [graphs.architectures[int(row)] for row in rows])
+    return [graphs[int(row)] for row in rows]
 
 
 def batches(graphs: Sequence[EncodedText], size: int, rng: np.random.Generator) -> list[np.ndarray]:

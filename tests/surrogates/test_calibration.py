@@ -13,8 +13,9 @@ from nasrlm.metrics import interval_coverage
 from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
 from surrogates.rlm import RLM, CalibrationConfig, ModelConfig, TrainingConfig
-from surrogates.rlm.calibration import conformal, functions_of, stretch
+from surrogates.rlm.calibration import conformal, stretch
 from surrogates.rlm.config import ReadingConfig
+from surrogates.rlm.labelled import functions_of
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
 #: In float32: bfloat16 is another arithmetic on every CPU, and sixty networks tell coverages no finer.

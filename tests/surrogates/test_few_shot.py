@@ -1,4 +1,4 @@
-"""Few labels on a pretrained model, and predictions averaged over orders of lines."""
+"""Few labels on a pretrained model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, 
 from surrogates.rlm.checkpointing import STATE_FILE
 from surrogates.rlm.distillation import TeachingConfig
 from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
-from surrogates.text import linearize
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
 QUICK = TrainingConfig(epochs=12, batch_size=16, learning_rate=1e-2, ema=0.9, threads=1)
@@ -361,37 +360,6 @@ def test_what_cannot_be_started_from_is_refused(start: Path) -> None:
         StartConfig(str(start), dropout=1.0)
     with pytest.raises(UsageError, match=r"shrink is 0\.0; it must lie in \(0, 1\]"):
         StartConfig(str(start), shrink=0.0)
-
-
-def test_readings_average_the_distributions_of_several_orders(start: Path) -> None:
-    some = networks(12, 5)
-    rlm = RLM.from_pretrained(start)
-    one = rlm.predict(some)
-    rlm.decoding = DecodingConfig(readings=3)
-    three = rlm.predict(some)
-    assert not np.allclose(one.mean, three.mean)
-    # a network is read the same way wherever it stands
-    np.testing.assert_allclose(rlm.predict(some[6:]).mean, three.mean[6:], rtol=1e-5)
-    # networks with a single order of lines read as before; here each reading is the same text
-    text = linearize(some[0])
-    rlm.decoding = DecodingConfig()
-    np.testing.assert_allclose(rlm.predict([text]).mean, one.mean[:1], rtol=1e-5)
-    rlm.decoding = DecodingConfig(readings=2)
-    with pytest.raises(UsageError, match="a text has one order"):
-        rlm.predict([text])
-    with pytest.raises(UsageError, match="readings is 0"):
-        DecodingConfig(readings=0)
-
-
-def test_a_mixture_weighs_readings_equally() -> None:
-    from surrogates.rlm.decoding import Outcomes, mixture
-
-    first = Outcomes(np.array([[[0.1, 0.3]]]), np.array([[[0.5, 0.5]]]))
-    second = Outcomes(np.array([[[0.9]]]), np.array([[[1.0]]]))
-    mixed = mixture([first, second])
-    assert mixed.mean()[0, 0] == pytest.approx((0.2 + 0.9) / 2)
-    assert mixed.weights.sum() == pytest.approx(1)
-    assert mixture([first]) is first
 
 
 def test_the_method_of_the_benchmark_takes_its_steps() -> None:
