@@ -21,6 +21,7 @@ from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
+from surrogates.rlm.encoders import Reader
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
 from surrogates.rlm.labelled import FitRequest, Graphs, functions_of, rows_of
 from surrogates.rlm.model import RLMNetwork
@@ -117,11 +118,12 @@ class FineTunedRLM(RLM):
         self.teaching = teaching or TeachingConfig()
         self._pool: Pool | None = None
         self._trust: pd.DataFrame | None = None
+        self._checkpoint_reader: Reader | None = None
 
     def _settle(self, request: FitRequest) -> FitRequest:
         """Weigh the metrics, draw the pool, and find out whom to trust."""
         request = replace(request, weights={**self.start.weights, **request.weights})
-        self._pool = self._trust = None
+        self._pool = self._trust = self._checkpoint_reader = None
         graphs, teaching = request.graphs, self.teaching
         if not teaching.pool:
             return request
@@ -174,9 +176,10 @@ class FineTunedRLM(RLM):
         return other
 
     def _checkpoint(self) -> RLM:
-        """The checkpoint, which reads networks and numbers as this model does."""
+        """The checkpoint, which reads networks and numbers as this model does, and remembers what a fit has read."""
         found = RLM.from_pretrained(self.start.checkpoint)
         found.decoding, found.reading = self.decoding, self.reading
+        self._checkpoint_reader = found._reader = self._checkpoint_reader or found.reader
         return found
 
     def _fit_once(self, request: FitRequest) -> None:

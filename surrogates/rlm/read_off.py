@@ -74,8 +74,13 @@ def read_off(read: np.ndarray, values: np.ndarray, fresh: np.ndarray) -> np.ndar
 
 
 def agreement(read: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Kendall's tau of ``values`` ``(n,)``, NaN where unknown, each column of ``read`` ``(n, m)``; -1 if constant."""
+    """Kendall's tau of ``values`` ``(n,)``, NaN where unknown, each column of ``read`` ``(n, m)``; -1 if constant.
+
+    With fewer than two known values, -1 of every column.
+    """
     known = np.isfinite(values)
+    if known.sum() < 2:
+        return np.full(read.shape[1], -1.0)
     taus = [scipy.stats.kendalltau(column[known], values[known]).statistic for column in read.T]
     return np.nan_to_num(np.array(taus), nan=-1.0)
 

@@ -23,6 +23,7 @@ from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig, ModelConfig, 
 from surrogates.rlm.checkpointing import STATE_FILE
 from surrogates.rlm.distillation import TeachingConfig
 from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
+from surrogates.rlm.lines import EncodedLines, LineReader
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
 QUICK = TrainingConfig(epochs=12, batch_size=16, learning_rate=1e-2, ema=0.9, threads=1)
@@ -230,6 +231,24 @@ def test_further_fits_learn_of_the_same_pool(start: Path, monkeypatch: pytest.Mo
     assert drawn == [{SPACE.canonical(arch) for arch in few.architectures}] * 2  # none that is set aside is in it
     np.testing.assert_array_equal(plain.predict(test).mean, calibrated.predict(test).mean)
     assert plain.spreads == (1.0,) != calibrated.spreads
+
+
+def test_all_models_of_a_fit_read_a_network_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, training = networks(32, 0), replace(QUICK, epochs=1)
+    model = replace(TINY, encoder="lines")
+    RLM(model, training).fit(known, free_targets(known)[["log_params"]]).save_pretrained(tmp_path)
+    read, encoded = list[str](), LineReader._encoded
+
+    def noted(reader: LineReader, text: str) -> EncodedLines:
+        read.append(text)
+        return encoded(reader, text)
+
+    monkeypatch.setattr(LineReader, "_encoded", noted)
+    teaching, folds = TeachingConfig(20, set_aside=0.25, calm=True), CalibrationConfig(folds=2)
+    few = networks(16, 1)
+    rlm = FineTunedRLM(StartConfig(str(tmp_path)), training, teaching=teaching, calibration=folds)
+    rlm.fit(few, free_targets(few)[["live_depth"]])
+    assert len(read) == len({*read}) > 30
 
 
 def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
