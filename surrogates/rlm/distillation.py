@@ -37,9 +37,10 @@ class TeachingConfig:
     Attributes:
         pool: Fresh networks of the space to learn pseudo-labels of; 0 for none. Needs ``Networks``, whose space can be
             asked for more.
-        set_aside: Share of the labels that says how far each teacher is trusted, at the price of a further fit for
-            each that is a model. 0 asks of processes alone what they say of each label without it, and follows them by
-            the square of tau, models alike for the rest: a handful of labels is too little to part with.
+        trust_folds: Parts of the labels that say in turn how far each teacher is trusted, at the price of a short fit a
+            part for each that is a model. 0 asks of processes alone what they say of each label without it, and follows
+            them by the square of tau, models alike for the rest: a handful of labels is too little to part with.
+        trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
         calm: Whether the model trained without a ranking loss teaches, too. That loss learns a smooth metric to the
             last place, such as a latency that adds up over blocks; of a noisy one it may learn the noise by heart.
         passes: Epochs over the pool, in batches of 64.
@@ -49,7 +50,8 @@ class TeachingConfig:
     """
 
     pool: int = 0
-    set_aside: float = 0.0
+    trust_folds: int = 0
+    trust_epochs: float = 1 / 3
     calm: bool = False
     passes: int = 4
     pool_rate: float = 1e-3
@@ -59,8 +61,10 @@ class TeachingConfig:
     def __post_init__(self) -> None:
         if self.pool < 0 or self.passes < 1:
             raise UsageError(f"pool is {self.pool} and passes {self.passes}; the least are 0 and 1")
-        if not 0 <= self.set_aside < 1:
-            raise UsageError(f"set_aside is {self.set_aside}; it must lie in [0, 1)")
+        if self.trust_folds < 0 or self.trust_folds == 1:
+            raise UsageError(f"trust_folds is {self.trust_folds}; it must be 0, or 2 at least")
+        if not 0 < self.trust_epochs <= 1:
+            raise UsageError(f"trust_epochs is {self.trust_epochs}; it must lie in (0, 1]")
 
     def of_the_pool(self, training: TrainingConfig) -> TrainingConfig:
         """How pseudo-labels are learned where labels are learned by ``training``."""

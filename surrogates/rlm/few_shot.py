@@ -23,7 +23,7 @@ from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
 from surrogates.rlm.encoders import Reader
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
-from surrogates.rlm.labelled import FitRequest, Graphs, functions_of, rows_of
+from surrogates.rlm.labelled import FitRequest, Graphs, functions_of, grouped_folds, rows_of
 from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM
@@ -133,37 +133,40 @@ class FineTunedRLM(RLM):
         if len(fresh):
             texts = self._own_texts(fresh)
             pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, count_sets(fresh))
-            self._trust = self._trusted(request, pool) if teaching.set_aside else None
+            self._trust = self._trusted(request, pool) if teaching.trust_folds else None
             self._pool = pool
         return request
 
     def _trusted(self, request: FitRequest, pool: Pool) -> pd.DataFrame | None:
         """How far to follow each teacher by labels that it did not see: a row a model, then the processes.
 
-        Labels of networks that are functionally identical to one it did see do not count; None where no others are set
-        aside. Where the labels of a metric cannot tell, all are followed alike.
+        Functionally identical networks are set aside together; None where nothing is left then to learn from. Where the
+        labels of a metric cannot tell, all are followed alike.
         """
         self._refuse(request.labels)
-        graphs, values = request.graphs, request.labels.to_numpy(dtype=float)
-        order = np.random.default_rng([self.training.seed, 8]).permutation(len(graphs))
-        part, rest = np.split(order, [round(self.teaching.set_aside * len(order))])
-        functions = functions_of(graphs, self.reading)
-        held = part[~np.isin(functions[part], functions[rest])]
-        if not len(held):
+        graphs, folds = request.graphs, self.teaching.trust_folds
+        part = grouped_folds(functions_of(graphs, self.reading), folds, seed=self.training.seed)
+        processes = Processes(_numbers(graphs, self._checkpoint().predict(graphs).mean, pool))
+        values = request.labels.to_numpy(dtype=float)
+        left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
+        if not left:
             return None
+        taus = [self._taus(request, part == fold, processes) for fold in left]
+        return pd.DataFrame(shares(np.mean(taus, axis=0)), columns=list(request.metrics))
+
+    def _taus(self, request: FitRequest, held: np.ndarray, processes: Processes) -> list[list[float]]:
+        """By teacher and metric, Kendall's tau of labels ``held`` ``(n,)`` with what is said of them without them."""
+        rest, asked = np.flatnonzero(~held), rows_of(request.graphs, np.flatnonzero(held))
         known = request.labels.iloc[rest].dropna(axis=1, how="all").reset_index(drop=True)
         said = []
         for training in self._trainings():
-            model = self._untaught(training)._refitted(request, rows_of(graphs, rest), known)
-            frame = model.predict(rows_of(graphs, held)).frame()
-            said.append(frame.reindex(columns=list(request.metrics)).to_numpy())
-        seen = values.copy()
-        seen[part] = np.nan
-        processes = Processes(_numbers(graphs, self._checkpoint().predict(graphs).mean, pool))
-        fresh = np.full(len(pool.texts), np.nan)
-        said.append(np.stack([processes.guess(np.append(column, fresh))[held] for column in seen.T], axis=1))
-        taus = [[tau(*pair) for pair in zip(values[held].T, view.T, strict=True)] for view in said]
-        return pd.DataFrame(shares(np.array(taus)), columns=list(request.metrics))
+            short = replace(training, epochs=max(1, round(self.teaching.trust_epochs * training.epochs)))
+            model = self._untaught(short)._refitted(request, rows_of(request.graphs, rest), known)
+            said.append(model.predict(asked).frame().reindex(columns=list(request.metrics)).to_numpy())
+        values = request.labels.to_numpy(dtype=float)
+        seen = np.where(held[:, None], np.nan, values)
+        said.append(np.stack([processes.guess(column)[held] for column in seen.T], axis=1))
+        return [[tau(*pair) for pair in zip(values[held].T, view.T, strict=True)] for view in said]
 
     def _trainings(self) -> list[TrainingConfig]:
         """How each model that teaches was trained; the first is this one."""

@@ -120,6 +120,18 @@ def functions_of(graphs: Graphs, reading: ReadingConfig) -> np.ndarray:
     return np.array([as_text(graph, reading) for graph in graphs])
 
 
+def grouped_folds(groups: np.ndarray, folds: int, *, seed: int) -> np.ndarray:
+    """A part, 0 to ``folds`` - 1, for each of ``groups`` ``(n,)``, at random; equal ones share a part.
+
+    Parts are as large as each other, but for what sharing takes; where groups are large, some may be empty.
+    """
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng([seed, 8]).permutation(len(sizes))
+    part = np.empty(len(sizes), dtype=int)
+    part[order] = (sizes[order].cumsum() - sizes[order]) * folds // len(groups)
+    return part[group]
+
+
 def rows_of(graphs: Graphs, rows: np.ndarray) -> Graphs:
     """The graphs at ``rows``; ``Networks`` stay what they are."""
     if isinstance(graphs, Networks):

@@ -162,7 +162,7 @@ def test_labels_calibrate_unless_there_are_too_few_or_networks_set_aside() -> No
 def test_few_labels_are_carried_further(size: int, pool: int) -> None:
     surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], size, (), validated=False)
     assert isinstance(surrogate, FineTunedRLM)
-    assert (surrogate.teaching.pool, surrogate.teaching.set_aside, surrogate.teaching.calm) == (pool, 0, False)
+    assert (surrogate.teaching.pool, surrogate.teaching.trust_folds, surrogate.teaching.calm) == (pool, 0, False)
 
 
 def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

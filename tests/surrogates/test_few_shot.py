@@ -244,7 +244,7 @@ def test_all_models_of_a_fit_read_a_network_once(tmp_path: Path, monkeypatch: py
         return encoded(reader, text)
 
     monkeypatch.setattr(LineReader, "_encoded", noted)
-    teaching, folds = TeachingConfig(20, set_aside=0.25, calm=True), CalibrationConfig(folds=2)
+    teaching, folds = TeachingConfig(20, trust_folds=2, calm=True), CalibrationConfig(folds=2)
     few = networks(16, 1)
     rlm = FineTunedRLM(StartConfig(str(tmp_path)), training, teaching=teaching, calibration=folds)
     rlm.fit(few, free_targets(few)[["live_depth"]])
@@ -255,7 +255,8 @@ def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
     """A label that follows a count, and one that next to nothing is known of; models that do not learn know neither."""
     few, test = networks(80, 1), networks(60, 2)
     labels = pd.DataFrame({"count": free_targets(few)["live_depth"], "rare": [1.0, *[np.nan] * 79]})
-    still, teaching = replace(QUICK, epochs=1, learning_rate=1e-9), TeachingConfig(200, 0.25, calm=True, passes=20)
+    still = replace(QUICK, epochs=1, learning_rate=1e-9)
+    teaching = TeachingConfig(200, trust_folds=4, calm=True, passes=20)
     rlm = FineTunedRLM(StartConfig(str(start), dropout=0.0), still, teaching=teaching).fit(few, labels)
     trust = rlm._trust
     assert trust is not None and list(trust) == ["count", "rare"] and len(trust) == 3
@@ -271,7 +272,7 @@ def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
 def test_labels_of_known_networks_trust_nobody(start: Path) -> None:
     twins = Networks(SPACE, [networks(1, 1).architectures[0]] * 20)
     labels = pd.DataFrame({"score": np.arange(20.0)})
-    config, teaching = StartConfig(str(start)), TeachingConfig(30, 0.25, calm=True, passes=1)
+    config, teaching = StartConfig(str(start)), TeachingConfig(30, trust_folds=4, calm=True, passes=1)
     rlm = FineTunedRLM(config, replace(QUICK, epochs=1), teaching=teaching).fit(twins, labels)
     assert rlm._trust is None and rlm.metrics == ("score",)
 
@@ -285,7 +286,7 @@ def test_who_is_followed_alone_is_learned_from(start: Path, monkeypatch: pytest.
         FineTunedRLM(config, replace(training, ranking=ranking)).fit(few, labels).predict(test).mean[:, 0]
         for ranking in (30.0, 0.0)
     ]
-    teaching = TeachingConfig(400, 0.25, calm=True, passes=20, pool_rate=1e-2)
+    teaching = TeachingConfig(400, trust_folds=2, calm=True, passes=20, pool_rate=1e-2)
     for teacher in 0, 1:
         monkeypatch.setattr(
             "surrogates.rlm.few_shot.shares", lambda taus, chosen=teacher: np.eye(len(taus))[[chosen]].T
@@ -299,9 +300,9 @@ def test_what_a_pool_asks_for(start: Path) -> None:
     few, labels = networks(12, 1), pd.DataFrame({"score": np.arange(12.0)})
     with pytest.raises(UsageError, match="give Networks"):
         FineTunedRLM(StartConfig(str(start)), QUICK, teaching=TeachingConfig(10)).fit(list(few), labels)
-    for wrong, said in ({"pool": -1}, "pool is -1"), ({"passes": 0}, "passes 0"), ({"set_aside": 1.0}, r"is 1\.0"):
-        with pytest.raises(UsageError, match=said):
-            TeachingConfig(**wrong)  # type: ignore[arg-type]
+    for name, wrong in ("pool", -1), ("passes", 0), ("trust_folds", 1), ("trust_folds", -2), ("trust_epochs", 0.0):
+        with pytest.raises(UsageError, match=f"{name} (is )?{wrong}"):
+            TeachingConfig(**{name: wrong})  # type: ignore[arg-type]
     teaching = TeachingConfig(20, pool_rate=1e30)
     rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, clip=1e30), teaching=teaching)
     with pytest.raises(TrainingError):
