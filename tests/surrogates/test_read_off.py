@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
 from surrogates.gaussian_process import normal_scores
-from surrogates.rlm.read_off import far_apart, read_off
+from surrogates.rlm.read_off import agreement, far_apart, read_off
 
 
 def test_mixtures_are_found_that_no_single_reading_is_like() -> None:
@@ -29,6 +29,14 @@ def test_mixtures_are_found_that_no_single_reading_is_like() -> None:
         read_off(few, np.array([1.0] + [np.nan] * 9), fresh)
     with pytest.raises(UsageError, match="got a label of -1;"):
         read_off(few, -np.ones(10), fresh)
+
+
+@pytest.mark.filterwarnings("error")
+def test_agreement_is_tau_of_the_known_and_least_where_there_is_none() -> None:
+    read = np.array([[1.0, 3.0, 5.0], [2.0, 2.0, 5.0], [9.0, 9.0, 5.0], [3.0, 1.0, 5.0]])
+    np.testing.assert_allclose(agreement(read, np.array([10.0, 20.0, np.nan, 30.0])), [1.0, -1.0, -1.0])
+    for known in [np.nan, np.nan, np.nan, 1.0], [np.nan] * 4:
+        np.testing.assert_array_equal(agreement(read, np.array(known)), -1.0)
 
 
 def test_neither_the_unit_of_labels_nor_the_scale_of_readings_counts() -> None:
