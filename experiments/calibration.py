@@ -4,9 +4,10 @@
     python -m experiments.calibration --tables nasbench201 --sizes 128 --seeds 1
 
 A method of the benchmark that is a language model is fitted with ``CalibrationConfig.folds``: labels that are set aside
-in turn say how wide intervals must be (``surrogates/rlm/calibration.py``). ``results/calibration.csv`` has a row a
-table, metric, number of labels and seed: the share of test networks inside the central 50, 80 and 90 % intervals,
-``raw`` as the model gives them and calibrated, and the spread that was learned.
+in turn say how wide intervals must be (``surrogates/rlm/calibration.py``); ``--folds 0`` leaves it at what the method
+does by itself. ``results/calibration.csv`` has a row a table, metric, number of labels and seed: the share of test
+networks inside the central 50, 80 and 90 % intervals, ``raw`` as the model gives them and calibrated, and the spread
+that was learned.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasrlm.cli.fitting import configure, few_shot, fit, prepare, tune
+from nasrlm.cli.fitting import calibrate_by_labels, configure, few_shot, fit, prepare, tune
 from nasrlm.cli.output import AsJson, print_json, print_rows, split
 
 
@@ -36,8 +36,9 @@ def finetune(
     """Fit a trained surrogate to further labels.
 
     They may be of a space or a metric that it does not know yet. A language model pretrained on free targets is fitted
-    by the benchmark's recipe for few labels (nasrlm/bench/pretrained.py), and then knows the new metrics alone; without
-    --validation four further fits learn how wide its intervals must be (--option folds=0 spares them).
+    by the benchmark's recipe for few labels (nasrlm/bench/pretrained.py), and then knows the new metrics alone. Without
+    --validation it learns how wide its intervals must be in four further fits (--option folds=0 spares them), or by the
+    short fits that trust_folds asks for. Less than 16 labels cannot tell.
 
     Example: nasrlm finetune nasbench201 nasbench_macro --metrics cifar10_test --size 64 --out runs/macro
     """
@@ -51,9 +52,11 @@ def finetune(
     learn, aside = set_aside(learn, validation)
     how = {"resume": resume, "progress": not as_json}
     how_many = len(learn.networks)
-    start = few_shot(trained, checkpoint, split(metrics), how_many, split(freeze), validated=aside is not None)
+    start = few_shot(trained, checkpoint, split(metrics), how_many, split(freeze))
     if start is not None:
         configure(start, option or (), seed=seed)
+        if aside is None and not any(text.startswith("folds=") for text in option or ()):
+            calibrate_by_labels(start, how_many)
         fitted = fit(start, learn, aside, out, **how)
     else:
         configure(trained, option or (), seed=seed)

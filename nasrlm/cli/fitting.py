@@ -15,6 +15,7 @@ from search_spaces.errors import RunExistsError, UnknownNameError, UsageError
 if TYPE_CHECKING:
     from nasrlm.cli.labelled import Labelled
     from surrogates.base import Surrogate
+    from surrogates.rlm.few_shot import FineTunedRLM
 
 #: Folder inside the output that holds the state of an unfinished fit.
 UNFINISHED = "unfinished"
@@ -62,8 +63,8 @@ def configure(surrogate: Surrogate, options: Sequence[str], *, seed: int) -> Non
 
 
 def few_shot(
-    trained: Surrogate, checkpoint: str, metrics: Sequence[str], size: int, freeze: Sequence[str], *, validated: bool
-) -> Surrogate | None:
+    trained: Surrogate, checkpoint: str, metrics: Sequence[str], size: int, freeze: Sequence[str]
+) -> FineTunedRLM | None:
     """What fits ``size`` labels to a language model of lines pretrained on free targets, by the benchmark's recipe.
 
     Args:
@@ -72,15 +73,12 @@ def few_shot(
         metrics: What to learn; dead operations are not read where they touch none of it.
         size: Number of labels.
         freeze: Modules whose weights stay as they are; empty leaves the choice to the recipe.
-        validated: Networks set aside calibrate it; otherwise the labels themselves do, in ``FOLDS`` further fits.
 
     Returns:
         None for a checkpoint of another kind.
     """
     from nasrlm.bench.methods import configure as set_up
-    from nasrlm.bench.pretrained import FOLDS
     from nasrlm.few_shot import few_shot_settings, is_start
-    from surrogates.rlm.calibration import LEAST_LABELS
     from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 
     if not is_start(trained):
@@ -89,10 +87,18 @@ def few_shot(
     chosen = few_shot_settings(trained.metrics, metrics, size)
     if freeze:
         chosen["start.freeze"] = tuple(freeze)
-    if not validated and size >= LEAST_LABELS:
-        chosen["calibration.folds"] = FOLDS
     set_up(surrogate, chosen, seed=0)
     return surrogate
+
+
+def calibrate_by_labels(surrogate: FineTunedRLM, size: int) -> None:
+    """Let ``size`` labels say how wide intervals must be, if they are enough and are not set aside for trust anyway."""
+    from nasrlm.bench.pretrained import FOLDS
+    from surrogates.rlm.calibration import LEAST_LABELS
+
+    teaching = surrogate.teaching
+    if size >= LEAST_LABELS and not (teaching.pool and teaching.trust_folds):
+        surrogate.calibration = replace(surrogate.calibration, folds=FOLDS)
 
 
 def fit(

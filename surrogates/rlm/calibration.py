@@ -7,6 +7,9 @@ quantile of these multiples at the interval's level (a split conformal quantile,
 cross-validation folds) is the metric's *spread*: what the distribution is stretched by about its median, on the
 metric's scale. ``Prediction.mean`` stays, and so does the order of networks.
 
+Where labels are set aside already, to say which teacher to trust (``surrogates/rlm/trust.py``), no further fit is
+needed: the errors of the teachers, of labels that they did not learn, stand for those of the model.
+
 Intervals are for networks that the model does not know. In a small space many labels are of functionally identical
 networks; one whose twin is among the others is known, is predicted the better for it, and does not count.
 """
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
 
 #: Labels that a metric needs before its spread is learned.
 LEAST_LABELS = 16
+#: Labels that were set aside together need to be so many for their level and deviation to say anything.
+LEAST_TOGETHER = 8
+#: An interval counts as at most so many times as wide as others.
+_FAR_WIDER = 10.0
 #: A predicted interval narrower than this, in spreads of the labels, counts as so wide.
 _NARROW = 1e-6
 
@@ -40,8 +47,9 @@ class CalibrationConfig:
     """How spreads are learned.
 
     Attributes:
-        folds: Parts that are set aside in turn; every one costs a further fit. 0 takes the distributions as they are;
-            so do metrics with fewer than ``LEAST_LABELS`` labels.
+        folds: Parts that are set aside in turn; every one costs a further fit. With 0 there is none: spreads come from
+            labels set aside by ``TeachingConfig.trust_folds``, if any, and else stay 1. A metric with fewer than
+            ``LEAST_LABELS`` labels keeps 1 in any case.
         level: Share of new labels that the central interval of this level is to hold.
     """
 
@@ -127,6 +135,53 @@ def stretch(truth: np.ndarray, interval: np.ndarray) -> np.ndarray:
     median, lower, upper = interval.T
     width = np.where(truth > median, upper - median, median - lower)
     return np.asarray(np.abs(truth - median) / np.maximum(width, _NARROW))
+
+
+def out_of_fold_spread(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    own: np.ndarray,
+    width: np.ndarray,
+    part: np.ndarray,
+    *,
+    sides: np.ndarray,
+    level: float,
+) -> float:
+    """The spread of a metric by predictions of teachers that did not learn the labels.
+
+    Their errors stand for those of the model on new networks; that the model errs most where they are least sure, too,
+    is assumed. Short fits to fewer labels differ from it in level and in deviation, which are taken from the model.
+
+    Args:
+        truth: Labels ``(k,)``, in spreads of the metric's labels.
+        predicted: What the teachers say of them, in the same unit.
+        own: What the model says of them, which learned them.
+        width: Width of an interval of the teachers, in any unit.
+        part: Which labels were set aside together; of parts with fewer than ``LEAST_TOGETHER`` nothing is learned.
+        sides: Distances of lower and upper end from the median in intervals of the model of other networks, ``(j, 2)``.
+        level: Level of these intervals.
+
+    Returns:
+        1 where fewer than ``LEAST_LABELS`` labels are in parts that are large enough.
+    """
+    needed = [np.empty(0)]
+    below, above = (_mean(side) for side in sides.T)
+    for fold in np.unique(part):
+        rows = part == fold
+        if rows.sum() < LEAST_TOGETHER:
+            continue
+        view, like = predicted[rows], own[rows]
+        median = (view - view.mean()) / (view.std() or 1.0) * like.std() + like.mean()
+        shape = np.maximum(width[rows], _NARROW)
+        shape = np.minimum(shape / _mean(shape), _FAR_WIDER)
+        needed.append(stretch(truth[rows], np.stack([median, median - shape * below, median + shape * above], axis=1)))
+    found = np.concatenate(needed)
+    return conformal(found, level) if len(found) >= LEAST_LABELS else 1.0
+
+
+def _mean(widths: np.ndarray) -> float:
+    """The mean, to which none adds more than ``_FAR_WIDER`` medians: raw numbers have no last digit."""
+    return float(np.minimum(widths, _FAR_WIDER * np.median(widths)).mean())
 
 
 def conformal(needed: np.ndarray, level: float) -> float:

@@ -38,8 +38,9 @@ class TeachingConfig:
         pool: Fresh networks of the space to learn pseudo-labels of; 0 for none. Needs ``Networks``, whose space can be
             asked for more.
         trust_folds: Parts of the labels that say in turn how far each teacher is trusted, at the price of a short fit a
-            part for each that is a model. 0 asks of processes alone what they say of each label without it, and follows
-            them by the square of tau, models alike for the rest: a handful of labels is too little to part with.
+            part for each that is a model; they say, too, how wide intervals must be (``CalibrationConfig``). 0 asks of
+            processes alone what they say of each label without it, and follows them by the square of tau, models alike
+            for the rest: a handful of labels is too little to part with.
         trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
         calm: Whether the model trained without a ranking loss teaches, too. That loss learns a smooth metric to the
             last place, such as a latency that adds up over blocks; of a noisy one it may learn the noise by heart.
@@ -137,13 +138,13 @@ def shares(taus: np.ndarray) -> np.ndarray:
 def pseudo_labels(
     predicted: Sequence[pd.DataFrame], guessed: np.ndarray, trust: np.ndarray, labels: pd.DataFrame
 ) -> pd.DataFrame:
-    """What the labels of ``k`` fresh networks may be: one row each, the columns of ``labels``, in their units.
+    """What the labels of ``k`` networks may be, to teachers that do not know them: one row each, as ``labels`` has it.
 
     All views are averaged as normal scores, a guess after it was brought to the mean and deviation of what the models
     predict. Beyond the range of the labels it goes on straight.
 
     Args:
-        predicted: What each model predicts that was fitted to ``labels``; ``k`` rows.
+        predicted: What each model predicts that was fitted to ``labels``, or others of them; ``k`` rows.
         guessed: What processes guess, normal scores ``(k, m)``.
         trust: How far each model is followed, then the processes: ``(len(predicted) + 1, m)``, columns that sum to 1;
             a model at least is followed, or else all of them alike.

@@ -17,10 +17,11 @@ from torch import nn
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import count_sets
+from surrogates.progress import Progress
 from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
-from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
+from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels
 from surrogates.rlm.encoders import Reader
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
 from surrogates.rlm.labelled import FitRequest, Graphs, functions_of, grouped_folds, rows_of
@@ -28,6 +29,7 @@ from surrogates.rlm.model import RLMNetwork
 from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM
 from surrogates.rlm.scales import fit_scales
+from surrogates.rlm.trust import OutOfFold
 
 #: ``StartConfig.like``: choose by the labels.
 BEST = "best"
@@ -118,12 +120,13 @@ class FineTunedRLM(RLM):
         self.teaching = teaching or TeachingConfig()
         self._pool: Pool | None = None
         self._trust: pd.DataFrame | None = None
+        self._out_of_fold: OutOfFold | None = None
         self._checkpoint_reader: Reader | None = None
 
     def _settle(self, request: FitRequest) -> FitRequest:
         """Weigh the metrics, draw the pool, and find out whom to trust."""
         request = replace(request, weights={**self.start.weights, **request.weights})
-        self._pool = self._trust = self._checkpoint_reader = None
+        self._pool = self._trust = self._out_of_fold = self._checkpoint_reader = None
         graphs, teaching = request.graphs, self.teaching
         if not teaching.pool:
             return request
@@ -133,40 +136,56 @@ class FineTunedRLM(RLM):
         if len(fresh):
             texts = self._own_texts(fresh)
             pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, count_sets(fresh))
-            self._trust = self._trusted(request, pool) if teaching.trust_folds else None
+            if teaching.trust_folds and (found := self._asked(request, pool)) is not None:
+                self._trust, self._out_of_fold = found.shares(), found
             self._pool = pool
         return request
 
-    def _trusted(self, request: FitRequest, pool: Pool) -> pd.DataFrame | None:
-        """How far to follow each teacher by labels that it did not see: a row a model, then the processes.
+    def _asked(self, request: FitRequest, pool: Pool) -> OutOfFold | None:
+        """What teachers predict of every label without it; functionally identical networks are set aside together.
 
-        Functionally identical networks are set aside together; None where nothing is left then to learn from. Where the
-        labels of a metric cannot tell, all are followed alike.
+        None where nothing is left then to learn from.
         """
         self._refuse(request.labels)
-        graphs, folds = request.graphs, self.teaching.trust_folds
+        graphs, folds, labels = request.graphs, self.teaching.trust_folds, request.labels
         part = grouped_folds(functions_of(graphs, self.reading), folds, seed=self.training.seed)
         processes = Processes(_numbers(graphs, self._checkpoint().predict(graphs).mean, pool))
-        values = request.labels.to_numpy(dtype=float)
+        values = labels.to_numpy(dtype=float)
+        predicted = np.full((len(self._trainings()) + 1, *values.shape), np.nan)
+        ends = np.full((2, *values.shape), np.nan)
         left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
-        if not left:
-            return None
-        taus = [self._taus(request, part == fold, processes) for fold in left]
-        return pd.DataFrame(shares(np.mean(taus, axis=0)), columns=list(request.metrics))
+        for fold in left:
+            held, rest = np.flatnonzero(part == fold), np.flatnonzero(part != fold)
+            known = labels.iloc[rest].dropna(axis=1, how="all").reset_index(drop=True)
+            at = labels.columns.get_indexer(known.columns)
+            for index, training in enumerate(self._trainings()):
+                short = replace(training, epochs=max(1, round(self.teaching.trust_epochs * training.epochs)))
+                model = self._untaught(short)._refitted(request, rows_of(graphs, rest), known)
+                found = model.predict(rows_of(graphs, held))
+                predicted[index][np.ix_(held, at)] = found.mean
+                if not index:
+                    for end, quantiles in zip(ends, (found.quantiles[..., 0], found.quantiles[..., -1]), strict=True):
+                        end[np.ix_(held, at)] = quantiles
+            seen = np.where((part == fold)[:, None], np.nan, values)
+            predicted[-1, held] = np.stack([processes.guess(column)[held] for column in seen.T], axis=1)
+        return OutOfFold(labels, part, predicted, ends) if left else None
 
-    def _taus(self, request: FitRequest, held: np.ndarray, processes: Processes) -> list[list[float]]:
-        """By teacher and metric, Kendall's tau of labels ``held`` ``(n,)`` with what is said of them without them."""
-        rest, asked = np.flatnonzero(~held), rows_of(request.graphs, np.flatnonzero(held))
-        known = request.labels.iloc[rest].dropna(axis=1, how="all").reset_index(drop=True)
-        said = []
-        for training in self._trainings():
-            short = replace(training, epochs=max(1, round(self.teaching.trust_epochs * training.epochs)))
-            model = self._untaught(short)._refitted(request, rows_of(request.graphs, rest), known)
-            said.append(model.predict(asked).frame().reindex(columns=list(request.metrics)).to_numpy())
-        values = request.labels.to_numpy(dtype=float)
-        seen = np.where(held[:, None], np.nan, values)
-        said.append(np.stack([processes.guess(column)[held] for column in seen.T], axis=1))
-        return [[tau(*pair) for pair in zip(values[held].T, view.T, strict=True)] for view in said]
+    def _spread_aside(self, request: FitRequest, pool: Pool) -> dict[str, float]:
+        """Spreads by labels that were set aside to say whom to trust; none where they are learned otherwise."""
+        asked, self._out_of_fold = self._out_of_fold, None
+        if asked is None or self.calibration.folds or request.validation is not None:
+            return {}
+        own, fresh = self._quantiles(self._own_texts(request.graphs)), self._quantiles(pool.texts)
+        scales = dict(zip(self.metrics, self.scales, strict=True))
+        level = self.calibration.level
+        return {name: asked.spread(name, scales[name], own[name][:, 0], fresh[name], level) for name in request.metrics}
+
+    def _quantiles(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Median, lower and upper end of the interval of every metric on its scale, ``(k, 3)``, before it is spread."""
+        readout = _once(self).readout()
+        with Progress("calibrating", len(texts), show=False) as bar:
+            outcomes = readout.read(texts, self.encode, self.metrics, None, readout.generator(), bar)
+        return {name: found.quantiles((0.5, *self.calibration.ends))[:, 0] for name, found in outcomes.items()}
 
     def _trainings(self) -> list[TrainingConfig]:
         """How each model that teaches was trained; the first is this one."""
@@ -205,6 +224,7 @@ class FineTunedRLM(RLM):
         self._finetune(request, freeze=self.start.freeze, start=began)
         if pool is not None:
             self._learn_guessed(pool, request, read)
+            self._spread(self._spread_aside(request, pool))
         self.keep(request.metrics)
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:

@@ -132,7 +132,7 @@ class RLM(Surrogate):
             metric_weights: Weight of a metric's loss; 1 where not named.
             checkpoint: Folder that keeps the state of an unfinished fit; the same call resumes it, and
                 ``save_pretrained`` removes it once the result is safe. (The further fits of
-                ``CalibrationConfig.folds``, which come first, begin anew.)
+                ``CalibrationConfig.folds`` and ``TeachingConfig.trust_folds``, which come first, begin anew.)
             progress: Show a progress bar.
 
         Raises:

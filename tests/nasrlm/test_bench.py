@@ -107,7 +107,17 @@ def test_no_time_is_shown_for_a_method_that_ran_elsewhere(protocol: Protocol, tm
     Store(here).restore(kept, [protocol], labels, lambda *_: True)
     write_results([protocol], names, here, here)
     page = (here / "summary.md").read_text()
-    assert "| xgboost_genome | – | – | – | " in page and "nan" not in page
+    assert "| xgboost_genome | – | – | – |\n" in page and "nan" not in page
+
+
+def test_coverage_is_shown_by_method_table_and_budget(protocol: Protocol, tmp_path: Path) -> None:
+    names = ["flops", "xgboost_genome"]
+    run_tasks(plan([protocol], names, tmp_path).tasks, tmp_path)
+    results = write_results([protocol], names, tmp_path, tmp_path / "out")
+    covered = results.runs[results.runs["method"] == "xgboost_genome"].groupby("n_labels")["coverage_80"].mean()
+    line = f"| xgboost_genome | {protocol.table} | " + " | ".join(f"{share:.0%}" for share in covered) + " |"
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert line in page.splitlines() and f"| flops | {protocol.table} |" not in page
 
 
 def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import torch
 import search_spaces
 from nasrlm.bench.pretrained import POOL, recipe
 from nasrlm.cli import main
-from nasrlm.cli.fitting import few_shot
+from nasrlm.cli.fitting import calibrate_by_labels, configure, few_shot
 from search_spaces.analysis import count_macs, count_parameters
+from search_spaces.errors import UsageError
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
 from surrogates.rlm.few_shot import FineTunedRLM
@@ -143,24 +144,45 @@ def test_a_pretrained_model_is_fitted_by_the_recipe_for_few_labels(
 
 def test_the_recipe_is_for_models_that_read_lines_and_know_free_targets() -> None:
     tokens, lines = RLM.from_pretrained("nasbench201"), RLM.from_pretrained("rlm-free")
-    assert few_shot(lines, "rlm-free", ["params"], 20, (), validated=False) is not None
-    assert few_shot(tokens, "nasbench201", ["params"], 20, (), validated=False) is None
+    assert few_shot(lines, "rlm-free", ["params"], 20, ()) is not None
+    assert few_shot(tokens, "nasbench201", ["params"], 20, ()) is None
     tokens.metrics = ("log_macs", *tokens.metrics[1:])
-    assert few_shot(tokens, "nasbench201", ["params"], 20, (), validated=False) is None
+    assert few_shot(tokens, "nasbench201", ["params"], 20, ()) is None
 
 
-def test_labels_calibrate_unless_there_are_too_few_or_networks_set_aside() -> None:
-    start = RLM.from_pretrained("rlm-free")
-    folds = [
-        few_shot(start, "rlm-free", ["params"], size, (), validated=validated).calibration.folds  # type: ignore[union-attr]
-        for size, validated in ((15, False), (16, False), (128, False), (128, True))
-    ]
-    assert folds == [0, 4, 4, 0]
+@pytest.mark.parametrize(("size", "folds"), [(15, 0), (16, 4), (256, 4)])
+def test_labels_calibrate_unless_there_are_too_few_or_some_are_set_aside_for_trust(size: int, folds: int) -> None:
+    surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], size, ())
+    assert surrogate is not None and surrogate.calibration.folds == 0
+    for teaching, expected in (["pool=64", "trust_folds=4"], 0), (["pool=0"], folds):  # no pool, no trust
+        configure(surrogate, teaching, seed=0)
+        calibrate_by_labels(surrogate, size)
+        assert surrogate.calibration.folds == expected
+
+
+def test_folds_asked_for_and_networks_set_aside_stand(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_start(table, tmp_path / "start")
+    found = list[int]()
+
+    def noted(surrogate: FineTunedRLM, *_: object, validation: object = None, **__: object) -> FineTunedRLM:
+        found.append(surrogate.calibration.folds)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(FineTunedRLM, "fit", noted)
+    command = ["finetune", str(tmp_path / "start"), "nasbench201", "--labels", str(table), "--metrics", "params"]
+    trust = ["--option", "pool=40", "--option", "trust_folds=2"]
+    asked = (["--option", "pool=0"], trust, [*trust, "--option", "folds=3"], ["--option", "folds=0"])
+    for index, options in enumerate((*asked, ["--validation", "20"])):
+        assert main([*command, "--size", "90", *options, "--out", str(tmp_path / str(index))]) != 0
+        assert "enough" in capsys.readouterr().err
+    assert found == [4, 0, 3, 0, 0]
 
 
 @pytest.mark.parametrize(("size", "pool"), [(63, POOL), (64, 0)])
 def test_few_labels_are_carried_further(size: int, pool: int) -> None:
-    surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], size, (), validated=False)
+    surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], size, ())
     assert isinstance(surrogate, FineTunedRLM)
     assert (surrogate.teaching.pool, surrogate.teaching.trust_folds, surrogate.teaching.calm) == (pool, 0, False)
 

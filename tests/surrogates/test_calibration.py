@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import search_spaces
 from nasrlm.metrics import interval_coverage
 from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
 from surrogates.rlm import RLM, CalibrationConfig, ModelConfig, TrainingConfig
-from surrogates.rlm.calibration import conformal, stretch
+from surrogates.rlm.calibration import conformal, out_of_fold_spread, stretch
 from surrogates.rlm.config import ReadingConfig
 from surrogates.rlm.labelled import functions_of
 
@@ -106,6 +108,48 @@ def test_spreads_are_quantiles_of_what_was_needed() -> None:
     assert conformal(np.arange(1.0, 4.0), 0.8) == 3.0
     assert conformal(np.array([1.0, 2.0, np.inf, np.inf]), 0.8) == 2.0  # more than that holds no more
     assert conformal(np.array([np.inf]), 0.8) == 1.0
+
+
+@given(st.floats(-5, 5), st.floats(0.1, 10), st.floats(0.1, 10), st.integers(0, 99))
+def test_errors_of_others_at_any_level_and_in_any_unit(level: float, deviation: float, unit: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, part = rng.normal(size=40), np.arange(40) % 4
+    sides = rng.uniform(0.1, 0.3, size=(7, 2))
+    predicted, width = truth + rng.normal(scale=0.5, size=40), rng.uniform(1, 2, size=40)
+    spread = out_of_fold_spread(truth, predicted, truth, width, part, sides=sides, level=0.8)
+    other = out_of_fold_spread(truth, level + deviation * predicted, truth, unit * width, part, sides=sides, level=0.8)
+    np.testing.assert_allclose(other, spread, rtol=1e-6)
+    wide = out_of_fold_spread(truth, predicted, truth, width, part, sides=sides / unit, level=0.8)
+    np.testing.assert_allclose(wide, spread * unit, rtol=1e-6)
+    assert out_of_fold_spread(truth, truth, truth, width, part, sides=sides, level=0.8) < 1e-6 < spread  # they knew
+
+
+@pytest.mark.parametrize(("count", "folds"), [(64, 2), (64, 4), (128, 4), (128, 16)])
+def test_errors_of_others_tell_how_wide_to_be(count: int, folds: int) -> None:
+    """Teachers err as the model does, who are twice as unsure of every second network, and err twice as much there."""
+    covered = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(size=(2, count + 500)) * np.resize([0.3, 0.6], count + 500)
+        truth = rng.normal(size=count + 500)
+        width, known = np.resize([1.0, 2.0], count + 500), slice(count)
+        errors, model = truth + noise[0], truth + noise[1]
+        own = truth + 0.2 * noise[1]  # it knows the labels
+        part = rng.permutation(count) * folds // count
+        sides = np.tile(0.05 * width[count:, None], 2)
+        spread = out_of_fold_spread(truth[known], errors[known], own[known], width[known], part, sides=sides, level=0.8)
+        covered.append(np.mean(np.abs(truth - model)[count:] <= spread * 0.05 * width[count:]))
+    assert 0.72 <= np.mean(covered) <= 0.86  # level and deviation, learned by heart, take a little off a small part
+
+
+def test_silence_is_as_far_off_as_labels_are_apart() -> None:
+    truth, nothing, width = np.array([-1.0, 1.0] * 10), np.zeros(20), np.ones(20)
+    sides = np.array([[0.5, 0.25]])
+    halves, tenths = np.arange(20) // 10, np.arange(20) // 2
+    assert out_of_fold_spread(truth, nothing, truth, width, halves, sides=sides, level=0.9) == pytest.approx(4.0)
+    assert out_of_fold_spread(truth, nothing, truth, width, tenths, sides=sides, level=0.9) == 1.0  # two have no level
+    width[3] = 1e9  # of raw numbers there are such
+    assert 4.0 < out_of_fold_spread(truth, nothing, truth, width, halves, sides=sides, level=0.9) < 9.0
 
 
 def test_each_metric_gets_a_spread_of_its_own(cells: tuple[list[str], pd.DataFrame]) -> None:

@@ -15,6 +15,7 @@ import torch
 import search_spaces
 from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_sizes
+from nasrlm.metrics import interval_coverage
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.errors import CheckpointError, TrainingError, UnknownNameError, UsageError
 from search_spaces.networks import Networks, sample_networks
@@ -24,6 +25,8 @@ from surrogates.rlm.checkpointing import STATE_FILE
 from surrogates.rlm.distillation import TeachingConfig
 from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
 from surrogates.rlm.lines import EncodedLines, LineReader
+from surrogates.rlm.scales import Scale
+from surrogates.rlm.trust import OutOfFold
 
 TINY = ModelConfig(width=20, encoder_layers=1, decoder_layers=1, feed_forward=32, heads=("producers", "all"))
 QUICK = TrainingConfig(epochs=12, batch_size=16, learning_rate=1e-2, ema=0.9, threads=1)
@@ -263,10 +266,66 @@ def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
     np.testing.assert_allclose(trust.sum(), 1)
     assert trust["count"].iloc[-1] > 0.9
     np.testing.assert_allclose(trust["rare"], 1 / 3)
+    assert 0.1 < rlm.spreads[0] < 10 and rlm.spreads[0] != 1 and rlm.spreads[1] == 1  # one label does not tell
     predicted, truth = rlm.predict(test).frame()["count"], free_targets(test)["live_depth"]
     plain = FineTunedRLM(StartConfig(str(start), dropout=0.0), still).fit(few, labels).predict(test).frame()["count"]
     assert scipy.stats.spearmanr(predicted, truth).statistic > scipy.stats.spearmanr(plain, truth).statistic + 0.1
     assert rlm.training == still
+
+
+def test_labels_set_aside_for_trust_say_how_wide_intervals_are(start: Path) -> None:
+    """Labels that follow nothing: a model that learned what teachers made of them is far too sure of new ones."""
+    few, test = networks(96, 1), networks(300, 2)
+    values = np.random.default_rng(5).normal(size=396)
+    labels, truth = pd.DataFrame({"noise": values[:96]}), values[96:]
+    training, teaching = replace(QUICK, epochs=30), TeachingConfig(300, trust_folds=4, passes=20)
+    rlm = FineTunedRLM(StartConfig(str(start)), training, teaching=teaching).fit(few, labels)
+
+    def covered() -> float:
+        return interval_coverage(truth, rlm.predict(test).quantiles[:, 0], rlm.decoding.levels)[0.8]
+
+    told, mean = covered(), rlm.predict(test).mean
+    rlm.spreads = (1.0,)
+    assert covered() < 0.5 and 0.72 < told < 0.94
+    np.testing.assert_array_equal(rlm.predict(test).mean, mean)
+    assert rlm.fit(few, labels, validation=(test, pd.DataFrame({"noise": truth}))).spreads == (1.0,)
+
+
+def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns that are no strings, one with gaps; the spread of each is what its own columns say."""
+    few = networks(64, 1)
+    values = pd.DataFrame({0: np.random.default_rng(5).normal(size=64), 1: free_targets(few)["live_depth"]})
+    values.loc[::5, 0] = np.nan
+    asked, spread = list[tuple[OutOfFold, np.ndarray, np.ndarray]](), OutOfFold.spread
+
+    def noted(unseen: OutOfFold, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:
+        asked.append((unseen, own, fresh))
+        return spread(unseen, name, scale, own, fresh, level)
+
+    monkeypatch.setattr(OutOfFold, "spread", noted)
+    teaching = TeachingConfig(60, trust_folds=2, passes=4)
+    rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, epochs=20), teaching=teaching).fit(few, values)
+    assert rlm.metrics == ("0", "1") and all(0.1 < found < 30 and found != 1 for found in rlm.spreads)
+    unseen = asked[0][0]
+    assert np.isfinite(unseen.predicted).all() and unseen.predicted.shape == (2, 64, 2)
+    assert scipy.stats.kendalltau(unseen.predicted[-1, :, 1], values[1]).statistic > 0.5
+    lowest, highest = unseen.ends
+    assert (lowest < highest).mean() > 0.9
+    for index, (name, scale) in enumerate(zip(rlm.metrics, rlm.scales, strict=True)):
+        rows = np.flatnonzero(values[index].notna())
+        alone = OutOfFold(
+            unseen.labels[[name]].iloc[rows].reset_index(drop=True),
+            unseen.part[rows],
+            unseen.predicted[:, rows][:, :, [index]],
+            unseen.ends[:, rows][:, :, [index]],
+        )
+        _, own, fresh = asked[index]
+        assert own.shape == (64,) and fresh.shape == (60, 3)
+        np.testing.assert_allclose(spread(alone, name, scale, own[rows], fresh, 0.8), rlm.spreads[index])
+    monkeypatch.undo()
+    for other in CalibrationConfig(level=0.5), CalibrationConfig(folds=2):  # further fits know better
+        rlm.calibration, before = other, rlm.spreads
+        assert all(0.1 < found < 30 for found in rlm.fit(few, values).spreads) and rlm.spreads != before
 
 
 def test_labels_of_known_networks_trust_nobody(start: Path) -> None:
@@ -274,7 +333,7 @@ def test_labels_of_known_networks_trust_nobody(start: Path) -> None:
     labels = pd.DataFrame({"score": np.arange(20.0)})
     config, teaching = StartConfig(str(start)), TeachingConfig(30, trust_folds=4, calm=True, passes=1)
     rlm = FineTunedRLM(config, replace(QUICK, epochs=1), teaching=teaching).fit(twins, labels)
-    assert rlm._trust is None and rlm.metrics == ("score",)
+    assert rlm._trust is None and rlm.metrics == ("score",) and rlm.spreads == (1.0,)
 
 
 def test_who_is_followed_alone_is_learned_from(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,9 +347,7 @@ def test_who_is_followed_alone_is_learned_from(start: Path, monkeypatch: pytest.
     ]
     teaching = TeachingConfig(400, trust_folds=2, calm=True, passes=20, pool_rate=1e-2)
     for teacher in 0, 1:
-        monkeypatch.setattr(
-            "surrogates.rlm.few_shot.shares", lambda taus, chosen=teacher: np.eye(len(taus))[[chosen]].T
-        )
+        monkeypatch.setattr("surrogates.rlm.trust.shares", lambda taus, chosen=teacher: np.eye(len(taus))[[chosen]].T)
         rlm = FineTunedRLM(config, training, teaching=teaching).fit(few, labels)
         likeness = [scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], view).statistic for view in views]
         assert np.argmax(likeness) == teacher

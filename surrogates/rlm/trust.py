@@ -1,0 +1,73 @@
+"""Whom to follow, and how sure to be: what teachers predict of labels that were kept from them.
+
+Every teacher of a model (``surrogates/rlm/distillation.py``) is fitted without a part of the labels and asked for that
+part. How well it orders them says how far it is followed; how far off all of them together are says how wide the
+intervals of the model must be that learns from all labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from surrogates.rlm.calibration import LEAST_LABELS, out_of_fold_spread
+from surrogates.rlm.distillation import pseudo_labels, shares, tau
+from surrogates.rlm.scales import Scale
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions of ``n`` labels by teachers that did not learn them.
+
+    Attributes:
+        labels: The labels, ``n`` rows, a column each of the ``m`` metrics.
+        part: Which of them were set aside together, ``(n,)``.
+        predicted: What each teacher predicts, ``(t, n, m)``: models in the metric's unit, the last one, the processes,
+            normal scores. NaN where a teacher had no label to learn from.
+        ends: Lowest and highest quantile that the first model predicts, ``(2, n, m)``.
+    """
+
+    labels: pd.DataFrame
+    part: np.ndarray
+    predicted: np.ndarray
+    ends: np.ndarray
+
+    def shares(self) -> pd.DataFrame:
+        """How far each teacher is followed, by metric: a row a model, then the processes.
+
+        Where the labels of a metric cannot tell, all are followed alike.
+        """
+        values, taus = self.labels.to_numpy(dtype=float), []
+        for part in np.unique(self.part):
+            held = self.part == part
+            pairs = [zip(values[held].T, view[held].T, strict=True) for view in self.predicted]
+            taus.append([[tau(*pair) for pair in metrics] for metrics in pairs])
+        return pd.DataFrame(shares(np.mean(taus, axis=0)), columns=self.labels.columns)
+
+    def spread(self, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:
+        """The spread of metric ``name``; 1 where fewer than ``LEAST_LABELS`` labels tell.
+
+        Args:
+            name: The metric.
+            scale: Its scale.
+            own: What the model says of the ``n`` networks, whose labels it knows: medians on the scale.
+            fresh: Median, lower and upper end of its intervals of networks without labels, ``(k, 3)`` on the scale.
+            level: Level of these intervals.
+        """
+        column = self.labels.columns.get_loc(name)
+        views = self.predicted[:, :, column]
+        rows = np.flatnonzero(self.labels[name].notna() & ~np.isnan(views).any(axis=0))
+        if len(rows) < LEAST_LABELS:
+            return 1.0
+        models = [pd.DataFrame({name: view}) for view in views[:-1, rows]]
+        together = pseudo_labels(models, views[-1, rows, None], self.shares()[[name]].to_numpy(), self.labels[[name]])
+        values = np.stack([self.labels[name].iloc[rows], together[name], *self.ends[:, rows, column]])
+        unit = scale.spread or 1.0
+        truth, predicted, lowest, highest = scale.forward(values) / unit
+        median, lower, upper = fresh.T / unit
+        sides = np.stack([median - lower, upper - median], axis=1)
+        return out_of_fold_spread(
+            truth, predicted, own[rows] / unit, highest - lowest, self.part[rows], sides=sides, level=level
+        )
