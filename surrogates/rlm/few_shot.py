@@ -175,16 +175,17 @@ class FineTunedRLM(RLM):
         asked, self._out_of_fold = self._out_of_fold, None
         if asked is None or self.calibration.folds or request.validation is not None:
             return {}
-        own, fresh = self._quantiles(self._own_texts(request.graphs)), self._quantiles(pool.texts)
+        names = request.metrics
+        own, fresh = self._quantiles(self._own_texts(request.graphs), names), self._quantiles(pool.texts, names)
         scales = dict(zip(self.metrics, self.scales, strict=True))
         level = self.calibration.level
-        return {name: asked.spread(name, scales[name], own[name][:, 0], fresh[name], level) for name in request.metrics}
+        return {name: asked.spread(name, scales[name], own[name][:, 0], fresh[name], level) for name in names}
 
-    def _quantiles(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Median, lower and upper end of the interval of every metric on its scale, ``(k, 3)``, before it is spread."""
+    def _quantiles(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Median, lower and upper end of the interval of each metric on its scale, ``(k, 3)``, before it is spread."""
         readout = _once(self).readout()
         with Progress("calibrating", len(texts), show=False) as bar:
-            outcomes = readout.read(texts, self.encode, self.metrics, None, readout.generator(), bar)
+            outcomes = readout.read(texts, self.encode, names, None, readout.generator(), bar)
         return {name: found.quantiles((0.5, *self.calibration.ends))[:, 0] for name, found in outcomes.items()}
 
     def _trainings(self) -> list[TrainingConfig]:
