@@ -119,14 +119,13 @@ class FineTunedRLM(RLM):
         self.start = start
         self.teaching = teaching or TeachingConfig()
         self._pool: Pool | None = None
-        self._trust: pd.DataFrame | None = None
         self._out_of_fold: OutOfFold | None = None
         self._checkpoint_reader: Reader | None = None
 
     def _settle(self, request: FitRequest) -> FitRequest:
         """Weigh the metrics, draw the pool, and find out whom to trust."""
         request = replace(request, weights={**self.start.weights, **request.weights})
-        self._pool = self._trust = self._out_of_fold = self._checkpoint_reader = None
+        self._pool = self._out_of_fold = self._checkpoint_reader = None
         graphs, teaching = request.graphs, self.teaching
         if not teaching.pool:
             return request
@@ -136,8 +135,7 @@ class FineTunedRLM(RLM):
         if len(fresh):
             texts = self._own_texts(fresh)
             pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, count_sets(fresh))
-            if teaching.trust_folds and (found := self._asked(request, pool)) is not None:
-                self._trust, self._out_of_fold = found.shares(), found
+            self._out_of_fold = self._asked(request, pool) if teaching.trust_folds else None
             self._pool = pool
         return request
 
@@ -172,7 +170,7 @@ class FineTunedRLM(RLM):
 
     def _spread_aside(self, request: FitRequest, pool: Pool) -> dict[str, float]:
         """Spreads by labels that were set aside to say whom to trust; none where they are learned otherwise."""
-        asked, self._out_of_fold = self._out_of_fold, None
+        asked = self._out_of_fold
         if asked is None or self.calibration.folds or request.validation is not None:
             return {}
         names = request.metrics
@@ -260,8 +258,8 @@ class FineTunedRLM(RLM):
         graphs, metrics, processes = request.graphs, request.metrics, Processes(_numbers(request.graphs, read, pool))
         fresh = np.full((len(pool.texts), len(metrics)), np.nan)
         values = np.vstack([request.labels.to_numpy(dtype=float), fresh])
-        if self._trust is not None:
-            trust = self._trust[list(metrics)].to_numpy()
+        if self._out_of_fold is not None:
+            trust = self._out_of_fold.shares[list(metrics)].to_numpy()
         else:
             found, models = np.array([processes.trust(column) for column in values.T]), len(self._trainings())
             trust = np.array([*[(1 - found) / models] * models, found])

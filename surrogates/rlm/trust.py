@@ -8,6 +8,7 @@ intervals of the model must be that learns from all labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,7 @@ class OutOfFold:
     predicted: np.ndarray
     ends: np.ndarray
 
+    @cached_property
     def shares(self) -> pd.DataFrame:
         """How far each teacher is followed, by metric: a row a model, then the processes.
 
@@ -62,7 +64,7 @@ class OutOfFold:
         if len(rows) < LEAST_LABELS:
             return 1.0
         models = [pd.DataFrame({name: view}) for view in views[:-1, rows]]
-        together = pseudo_labels(models, views[-1, rows, None], self.shares()[[name]].to_numpy(), self.labels[[name]])
+        together = pseudo_labels(models, views[-1, rows, None], self.shares[[name]].to_numpy(), self.labels[[name]])
         values = np.stack([self.labels[name].iloc[rows], together[name], *self.ends[:, rows, column]])
         unit = scale.spread or 1.0
         truth, predicted, lowest, highest = scale.forward(values) / unit

@@ -1,0 +1,219 @@
+"""Few labels carried further: fresh networks, whom to trust about them, and how sure to be then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+
+from nasrlm.metrics import interval_coverage
+from search_spaces.base import Architecture, SearchSpace
+from search_spaces.errors import TrainingError, UsageError
+from search_spaces.networks import Networks, sample_networks
+from surrogates.free_targets import free_targets
+from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig
+from surrogates.rlm.checkpointing import STATE_FILE
+from surrogates.rlm.distillation import TeachingConfig
+from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.rlm.lines import EncodedLines, LineReader
+from surrogates.rlm.scales import Scale
+from surrogates.rlm.trust import OutOfFold
+from tests.surrogates.started import QUICK, SPACE, TINY, networks
+
+
+def test_a_pool_carries_few_labels_further(start: Path, tmp_path: Path) -> None:
+    """The label is made of what the checkpoint can tell of a network; the labels themselves are not learned here."""
+    few, test = networks(12, 1), networks(60, 2)
+
+    def truth(some: Networks) -> np.ndarray:
+        found = free_targets(some)
+        return -(found["live_log_macs"] + found["log_params"]).to_numpy()  # whatever the start says, it says otherwise
+
+    labels = pd.DataFrame({"score": truth(few)})
+    reached, still = {}, replace(QUICK, epochs=1, learning_rate=1e-9)
+    for pool in 0, 200:
+        config, teaching = (
+            StartConfig(str(start), dropout=0.0, like=""),
+            TeachingConfig(pool, passes=20, pool_rate=1e-2),
+        )
+        rlm = FineTunedRLM(config, still, teaching=teaching).fit(few, labels, checkpoint=tmp_path / str(pool))
+        twice = FineTunedRLM(config, still, DecodingConfig(readings=2), teaching=teaching).fit(few, labels)
+        assert twice.predict(test).mean.shape == (60, 1)  # texts of a pool have one order
+        assert rlm.metrics == ("score",) and rlm.training == still and rlm.history["steps"] == 1
+        predicted = rlm.predict(test).mean[:, 0]
+        reached[pool] = scipy.stats.spearmanr(predicted, truth(test)).statistic
+        spread = rlm.learn_distance(few).distance(few)
+        again = FineTunedRLM(config, still, teaching=teaching)  # as if it was killed
+        again.fit(few, labels, checkpoint=tmp_path / str(pool))
+        np.testing.assert_array_equal(again.predict(test).mean[:, 0], predicted)
+        np.testing.assert_allclose(again.distance(few), spread)  # it knows what was measured, not the pool
+        again.save_pretrained(tmp_path / str(pool))
+        read = RLM.from_pretrained(tmp_path / str(pool))
+        np.testing.assert_allclose(read.predict(test).mean[:, 0], predicted, rtol=1e-5)
+        assert not [*(tmp_path / str(pool)).glob(STATE_FILE)]
+    assert reached[0] < -0.5 and reached[200] > reached[0] + 0.6
+
+
+def test_a_pool_that_knows_nothing_is_left_alone(start: Path) -> None:
+    few, labels = networks(12, 1), pd.DataFrame({"score": np.ones(12)})  # no process orders equal labels
+    weights = []
+    for pool in 0, 50:
+        rlm = FineTunedRLM(StartConfig(str(start), like=""), replace(QUICK, epochs=2), teaching=TeachingConfig(pool))
+        weights.append(rlm.fit(few, labels).network.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_further_fits_learn_of_the_same_pool(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, test, drawn = networks(16, 1), networks(30, 2), list[set[object]]()
+
+    def noted(space: SearchSpace, count: int, *, seed: int, known: Sequence[Architecture]) -> Networks:
+        drawn.append({space.canonical(arch) for arch in known})
+        return sample_networks(space, count, seed=seed, known=known)
+
+    monkeypatch.setattr("surrogates.rlm.few_shot.sample_networks", noted)
+    labels, config, teaching = free_targets(few)[["live_depth"]], StartConfig(str(start)), TeachingConfig(40, passes=2)
+    plain, calibrated = (
+        FineTunedRLM(config, QUICK, teaching=teaching, calibration=CalibrationConfig(folds=folds)).fit(few, labels)
+        for folds in (0, 3)
+    )
+    assert drawn == [{SPACE.canonical(arch) for arch in few.architectures}] * 2  # none that is set aside is in it
+    np.testing.assert_array_equal(plain.predict(test).mean, calibrated.predict(test).mean)
+    assert plain.spreads == (1.0,) != calibrated.spreads
+
+
+def test_all_models_of_a_fit_read_a_network_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, training = networks(32, 0), replace(QUICK, epochs=1)
+    model = replace(TINY, encoder="lines")
+    RLM(model, training).fit(known, free_targets(known)[["log_params"]]).save_pretrained(tmp_path)
+    read, encoded = list[str](), LineReader._encoded
+
+    def noted(reader: LineReader, text: str) -> EncodedLines:
+        read.append(text)
+        return encoded(reader, text)
+
+    monkeypatch.setattr(LineReader, "_encoded", noted)
+    teaching, folds = TeachingConfig(20, trust_folds=2, calm=True), CalibrationConfig(folds=2)
+    few = networks(16, 1)
+    rlm = FineTunedRLM(StartConfig(str(tmp_path)), training, teaching=teaching, calibration=folds)
+    rlm.fit(few, free_targets(few)[["live_depth"]])
+    assert len(read) == len({*read}) > 30
+
+
+def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
+    """A label that follows a count, and one that next to nothing is known of; models that do not learn know neither."""
+    few, test = networks(80, 1), networks(60, 2)
+    labels = pd.DataFrame({"count": free_targets(few)["live_depth"], "rare": [1.0, *[np.nan] * 79]})
+    still = replace(QUICK, epochs=1, learning_rate=1e-9)
+    teaching = TeachingConfig(200, trust_folds=4, calm=True, passes=20)
+    rlm = FineTunedRLM(StartConfig(str(start), dropout=0.0), still, teaching=teaching).fit(few, labels)
+    assert rlm._out_of_fold is not None
+    trust = rlm._out_of_fold.shares
+    assert list(trust) == ["count", "rare"] and len(trust) == 3
+    np.testing.assert_allclose(trust.sum(), 1)
+    assert trust["count"].iloc[-1] > 0.9
+    np.testing.assert_allclose(trust["rare"], 1 / 3)
+    assert 0.1 < rlm.spreads[0] < 10 and rlm.spreads[0] != 1 and rlm.spreads[1] == 1  # one label does not tell
+    predicted, truth = rlm.predict(test).frame()["count"], free_targets(test)["live_depth"]
+    plain = FineTunedRLM(StartConfig(str(start), dropout=0.0), still).fit(few, labels).predict(test).frame()["count"]
+    assert scipy.stats.spearmanr(predicted, truth).statistic > scipy.stats.spearmanr(plain, truth).statistic + 0.1
+    assert rlm.training == still
+
+
+def test_labels_set_aside_for_trust_say_how_wide_intervals_are(start: Path) -> None:
+    """Labels that follow nothing: a model that learned what teachers made of them is far too sure of new ones."""
+    few, test = networks(96, 1), networks(300, 2)
+    values = np.random.default_rng(5).normal(size=396)
+    labels, truth = pd.DataFrame({"noise": values[:96]}), values[96:]
+    training, teaching = replace(QUICK, epochs=30), TeachingConfig(300, trust_folds=4, passes=20)
+    rlm = FineTunedRLM(StartConfig(str(start)), training, teaching=teaching).fit(few, labels)
+
+    def covered() -> float:
+        return interval_coverage(truth, rlm.predict(test).quantiles[:, 0], rlm.decoding.levels)[0.8]
+
+    told, mean = covered(), rlm.predict(test).mean
+    rlm.spreads = (1.0,)
+    assert covered() < 0.5 and 0.72 < told < 0.94
+    np.testing.assert_array_equal(rlm.predict(test).mean, mean)
+    assert rlm.fit(few, labels, validation=(test, pd.DataFrame({"noise": truth}))).spreads == (1.0,)
+
+
+def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns that are no strings, one with gaps; the spread of each is what its own columns say."""
+    few = networks(64, 1)
+    values = pd.DataFrame({0: np.random.default_rng(5).normal(size=64), 1: free_targets(few)["live_depth"]})
+    values.loc[::5, 0] = np.nan
+    asked, spread = list[tuple[OutOfFold, np.ndarray, np.ndarray]](), OutOfFold.spread
+
+    def noted(unseen: OutOfFold, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:
+        asked.append((unseen, own, fresh))
+        return spread(unseen, name, scale, own, fresh, level)
+
+    monkeypatch.setattr(OutOfFold, "spread", noted)
+    teaching = TeachingConfig(60, trust_folds=2, passes=4)
+    rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, epochs=20), teaching=teaching).fit(few, values)
+    assert rlm.metrics == ("0", "1") and all(0.1 < found < 30 and found != 1 for found in rlm.spreads)
+    unseen = asked[0][0]
+    assert np.isfinite(unseen.predicted).all() and unseen.predicted.shape == (2, 64, 2)
+    assert scipy.stats.kendalltau(unseen.predicted[-1, :, 1], values[1]).statistic > 0.5
+    lowest, highest = unseen.ends
+    assert (lowest < highest).mean() > 0.9
+    for index, (name, scale) in enumerate(zip(rlm.metrics, rlm.scales, strict=True)):
+        rows = np.flatnonzero(values[index].notna())
+        alone = OutOfFold(
+            unseen.labels[[name]].iloc[rows].reset_index(drop=True),
+            unseen.part[rows],
+            unseen.predicted[:, rows][:, :, [index]],
+            unseen.ends[:, rows][:, :, [index]],
+        )
+        _, own, fresh = asked[index]
+        assert own.shape == (64,) and fresh.shape == (60, 3)
+        np.testing.assert_allclose(spread(alone, name, scale, own[rows], fresh, 0.8), rlm.spreads[index])
+    monkeypatch.undo()
+    for other in CalibrationConfig(level=0.5), CalibrationConfig(folds=2):  # further fits know better
+        rlm.calibration, before = other, rlm.spreads
+        assert all(0.1 < found < 30 for found in rlm.fit(few, values).spreads) and rlm.spreads != before
+
+
+def test_labels_of_known_networks_trust_nobody(start: Path) -> None:
+    twins = Networks(SPACE, [networks(1, 1).architectures[0]] * 20)
+    labels = pd.DataFrame({"score": np.arange(20.0)})
+    config, teaching = StartConfig(str(start)), TeachingConfig(30, trust_folds=4, calm=True, passes=1)
+    rlm = FineTunedRLM(config, replace(QUICK, epochs=1), teaching=teaching).fit(twins, labels)
+    assert rlm._out_of_fold is None and rlm.metrics == ("score",) and rlm.spreads == (1.0,)
+
+
+def test_who_is_followed_alone_is_learned_from(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models that were trained differently on noise, and processes, see a network each in their own way."""
+    few, test = networks(64, 1), networks(60, 2)
+    labels, config = pd.DataFrame({"noise": np.random.default_rng(4).normal(size=64)}), StartConfig(str(start))
+    training = replace(QUICK, epochs=20, ranking=30.0)
+    views = [
+        FineTunedRLM(config, replace(training, ranking=ranking)).fit(few, labels).predict(test).mean[:, 0]
+        for ranking in (30.0, 0.0)
+    ]
+    teaching = TeachingConfig(400, trust_folds=2, calm=True, passes=20, pool_rate=1e-2)
+    for teacher in 0, 1:
+        monkeypatch.setattr("surrogates.rlm.trust.shares", lambda taus, chosen=teacher: np.eye(len(taus))[[chosen]].T)
+        rlm = FineTunedRLM(config, training, teaching=teaching).fit(few, labels)
+        likeness = [scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], view).statistic for view in views]
+        assert np.argmax(likeness) == teacher
+
+
+def test_what_a_pool_asks_for(start: Path) -> None:
+    few, labels = networks(12, 1), pd.DataFrame({"score": np.arange(12.0)})
+    with pytest.raises(UsageError, match="give Networks"):
+        FineTunedRLM(StartConfig(str(start)), QUICK, teaching=TeachingConfig(10)).fit(list(few), labels)
+    for name, wrong in ("pool", -1), ("passes", 0), ("trust_folds", 1), ("trust_folds", -2), ("trust_epochs", 0.0):
+        with pytest.raises(UsageError, match=f"{name} (is )?{wrong}"):
+            TeachingConfig(**{name: wrong})  # type: ignore[arg-type]
+    teaching = TeachingConfig(20, pool_rate=1e30)
+    rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, clip=1e30), teaching=teaching)
+    with pytest.raises(TrainingError):
+        rlm.fit(few, labels)
+    assert rlm.training.learning_rate == QUICK.learning_rate  # a failed pool leaves the settings as they were
