@@ -25,6 +25,7 @@ from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import given, labels_of, networks, table_of
 from nasrlm.bench.methods import Method, find
+from nasrlm.bench.pretrained import TEACHING
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
 from nasrlm.metrics import kendall_tau
@@ -39,8 +40,6 @@ READINGS: Mapping[str, Mapping[str, object]] = {
     "standing": {},
     "whole_graph": {"reading.graph": "full"},
 }
-#: Many labels carried further by fresh networks, too, as far as labels that it did not see trust each teacher.
-TAUGHT: Mapping[str, object] = {"teaching.pool": 1024, "teaching.passes": 8, "teaching.trust_folds": 4}
 #: Settings that a variant changes, by method; ``standing`` is what the benchmark runs, ``before`` what it ran first.
 VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
     "gcn": READINGS,
@@ -111,8 +110,8 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "unranked": {"training.ranking": 0.0},
         "ranking_3": {"training.ranking": 3.0},
         "calm": {"teaching.calm": True},
-        "taught": TAUGHT,
-        "taught_calm": {**TAUGHT, "teaching.calm": True},
+        "taught": TEACHING,
+        "taught_calm": {**TEACHING, "teaching.calm": True},
     },
 }
 

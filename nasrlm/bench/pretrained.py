@@ -43,9 +43,11 @@ QUALITY_WEIGHT, MANY = 4.0, 512
 #: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
 #: (``StartConfig.blend``).
 FEW, WORTH, BLEND = 64, 16, 20.0
-#: Fresh networks that carry fewer labels than ``FEW`` further, and how (``TeachingConfig``).
-POOL = 1024
-TEACHING = {"teaching.pool": POOL, "teaching.passes": 8, "teaching.pool_smoothing": 0.4, "teaching.pool_ranking": 0.0}
+#: Fresh networks that carry labels further, and how (``TeachingConfig``): fewer than ``FEW``, fewer than ``ENOUGH``.
+POOL: Mapping[str, object] = {"teaching.pool": 1024, "teaching.passes": 8}
+FEW_TEACHING: Mapping[str, object] = {**POOL, "teaching.pool_smoothing": 0.4, "teaching.pool_ranking": 0.0}
+TEACHING: Mapping[str, object] = {**POOL, "teaching.trust_folds": 4}
+ENOUGH = 256
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
 FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
@@ -99,13 +101,14 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str | dict[str, str
 def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS) -> dict[str, object]:
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
-    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from,
-    leaves the weights half-way to where they began, and is carried further by networks that nobody measured.
+    A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from, and
+    leaves the weights half-way to where they began. Networks that nobody measured carry further what is not enough.
     """
     count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
-    held = {**few, **TEACHING} if size < FEW else {"start.shrink": SHRUNK}
+    many: dict[str, object] = {"start.shrink": SHRUNK, **(TEACHING if size < ENOUGH else {})}
+    held = {**few, **FEW_TEACHING} if size < FEW else many
     return {"training.batch_size": batch, "training.epochs": max(1, round(count / -(-size // batch))), **held}
 
 

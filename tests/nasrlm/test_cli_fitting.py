@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +14,14 @@ import pytest
 import torch
 
 import search_spaces
-from nasrlm.bench.pretrained import POOL, recipe
+from nasrlm.bench.pretrained import FEW_TEACHING, TEACHING, recipe
 from nasrlm.cli import main
 from nasrlm.cli.fitting import calibrate_by_labels, configure, few_shot
 from search_spaces.analysis import count_macs, count_parameters
 from search_spaces.errors import UsageError
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, ModelConfig, TrainingConfig
+from surrogates.rlm.distillation import TeachingConfig
 from surrogates.rlm.few_shot import FineTunedRLM
 
 TINY = [
@@ -180,11 +184,12 @@ def test_folds_asked_for_and_networks_set_aside_stand(
     assert found == [4, 0, 3, 0, 0]
 
 
-@pytest.mark.parametrize(("size", "pool"), [(63, POOL), (64, 0)])
-def test_few_labels_are_carried_further(size: int, pool: int) -> None:
+@pytest.mark.parametrize(("size", "teaching"), [(63, FEW_TEACHING), (64, TEACHING), (255, TEACHING), (256, {})])
+def test_labels_are_carried_further_until_there_are_enough(size: int, teaching: Mapping[str, Any]) -> None:
     surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], size, ())
     assert isinstance(surrogate, FineTunedRLM)
-    assert (surrogate.teaching.pool, surrogate.teaching.trust_folds, surrogate.teaching.calm) == (pool, 0, False)
+    expected = {key.removeprefix("teaching."): value for key, value in teaching.items()}
+    assert surrogate.teaching == replace(TeachingConfig(), **expected)
 
 
 def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
