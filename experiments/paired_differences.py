@@ -24,7 +24,10 @@ from search_spaces.errors import UsageError
 
 CSV = RESULTS / "paired_differences.csv"
 #: What README and docs speak of.
-PAIRS = ("core:rlm:flan", "core:rlm:rlm_free", "core:rlm:rlm_tokens", "joint:rlm_joint:rlm", "joint:rlm_joint:gp")
+PAIRS = (
+    *(f"core:rlm:{other}" for other in ("flan", "flan_zcp", "gp", "rlm_free", "rlm_tokens")),
+    *(f"joint:rlm_joint:{other}" for other in ("rlm", "gp")),
+)
 SCORES = {"tau": "kendall_tau", "rho": "spearman_rho"}
 
 
