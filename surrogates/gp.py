@@ -17,14 +17,16 @@ from search_spaces.errors import CheckpointError, UnknownNameError, UsageError
 from surrogates.base import Prediction, Surrogate
 from surrogates.checkpoint import read_config, write_config
 from surrogates.free_targets import count_sets
-from surrogates.gaussian_process import GaussianProcess, Term
+from surrogates.gaussian_process import GaussianProcess, Kernel, Term
+from surrogates.genomes import one_hot
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
 
-FORMAT = 2
+FORMAT = 3
 POINTS = "points.safetensors"
 #: Sets of counts, in the order of ``count_sets``: of the live part of a network, of all of it, and all together.
 COUNTS = ("live", "whole", "both")
+GENES = "genes"
 _NAME = "gp"
 _FIX = "give them in `given`; surrogates.zero_cost computes proxies"
 
@@ -38,10 +40,13 @@ class GPConfig:
             ``given``.
         counts: Sets of counts, of ``COUNTS``: a metric is learned from each, and each counts by how likely it makes
             the labels.
+        genes: Whether genes are read beside each, which say what is where in a network; the more genes two networks
+            share, the more alike they are. Needs ``Networks``.
     """
 
     inputs: tuple[str, ...] = ()
     counts: tuple[str, ...] = COUNTS
+    genes: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))  # JSON makes it a list
@@ -51,6 +56,11 @@ class GPConfig:
                 raise UnknownNameError("set of counts", name, COUNTS)
         if not self.counts:
             raise UsageError(f"counts is empty; choose from {', '.join(COUNTS)}")
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """All sets that are read."""
+        return (*self.counts, GENES) if self.genes else self.counts
 
 
 class GPSurrogate(Surrogate):
@@ -71,20 +81,22 @@ class GPSurrogate(Surrogate):
         """Fit anew; see ``Surrogate.fit``.
 
         Raises:
-            UsageError: Labels do not fit the graphs, inputs are missing, or all graphs look the same.
+            UsageError: Labels do not fit the graphs, inputs are missing, genes of bare graphs are asked for, or all
+                graphs look the same.
             TrainingError: A metric has fewer than 2 labels.
         """
         names = self.training.inputs
         table = targets(len(graphs), labels, least=2, inputs=names)
         inputs = given_inputs(len(graphs), labels, names, fix="name columns of the labels in GPConfig.inputs")
         found = self._numbers(graphs, inputs)
-        standards = {counts: _Standard.of(numbers) for counts, numbers in found.items()}
-        features = [standards[counts](numbers) for counts, numbers in found.items()]
+        standards = {name: _Standard.of(numbers, alike=name == GENES) for name, numbers in found.items()}
+        features = [standards[name](numbers) for name, numbers in found.items()]
+        common = len(features) - 1 if self.training.genes else None
         fitted = []
         for values in table.to_numpy().T:
             known = np.isfinite(values)
             sets = [columns[known] for columns in features]
-            process = GaussianProcess.fit(sets, values[known])
+            process = GaussianProcess.fit(sets, values[known], common)
             fitted.append(_Fitted(process, MonotoneMap.fit(process.predict(sets), values[known])))
         self.metrics, self._standards, self._fitted = tuple(table.columns), standards, fitted
         return self
@@ -108,7 +120,7 @@ class GPSurrogate(Surrogate):
             return Prediction.of_means(chosen, np.zeros((0, len(chosen))))
         inputs = given_inputs(len(graphs), given, self.training.inputs, fix=_FIX)
         found = self._numbers(graphs, inputs)
-        features = [self._standards[counts](numbers) for counts, numbers in found.items()]
+        features = [self._standards[name](numbers) for name, numbers in found.items()]
         fitted = [self._fitted[self.metrics.index(metric)] for metric in chosen]
         mean = [one.scale(one.process.predict(features)) for one in fitted]
         return Prediction.of_means(chosen, np.stack(mean, axis=1) if mean else np.zeros((len(graphs), 0)))
@@ -121,8 +133,8 @@ class GPSurrogate(Surrogate):
         }
         folder = write_config(path, _NAME, FORMAT, content)
         arrays: dict[str, np.ndarray] = {}
-        for counts, standard in self._standards.items():
-            arrays |= {f"centre_{counts}": standard.centre, f"scale_{counts}": standard.scale}
+        for name, standard in self._standards.items():
+            arrays |= {f"centre_{name}": standard.centre, f"scale_{name}": standard.scale}
         for index, one in enumerate(self._fitted):
             arrays |= {f"{index}_{name}": array for name, array in one.arrays().items()}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / POINTS)
@@ -134,8 +146,7 @@ class GPSurrogate(Surrogate):
             surrogate, arrays = cls(GPConfig(**content["training"])), load_file(folder / POINTS)
             surrogate.metrics = tuple(content["metrics"])
             surrogate._standards = {
-                counts: _Standard(arrays[f"centre_{counts}"], arrays[f"scale_{counts}"])
-                for counts in surrogate.training.counts
+                name: _Standard(arrays[f"centre_{name}"], arrays[f"scale_{name}"]) for name in surrogate.training.sets
             }
             surrogate._fitted = [
                 _Fitted.of(one, {name.removeprefix(f"{index}_"): array for name, array in arrays.items()})
@@ -146,9 +157,10 @@ class GPSurrogate(Surrogate):
         return surrogate
 
     def _numbers(self, graphs: Sequence[onnx.ModelProto], inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """What is known of ``n`` graphs, ``(n, m)`` by set of counts."""
+        """What is known of ``n`` graphs, ``(n, m)`` by set."""
         sets = dict(zip(COUNTS, count_sets(graphs), strict=True))
-        return {counts: np.hstack([sets[counts], inputs]) for counts in self.training.counts}
+        found = {counts: np.hstack([sets[counts], inputs]) for counts in self.training.counts}
+        return found | ({GENES: one_hot(graphs, instead="GPConfig(genes=False)")} if self.training.genes else {})
 
 
 class _Standard(NamedTuple):
@@ -158,9 +170,10 @@ class _Standard(NamedTuple):
     scale: np.ndarray
 
     @classmethod
-    def of(cls, numbers: np.ndarray) -> _Standard:
-        """Those of ``(n, m)`` numbers, NaN where unknown."""
-        return cls(np.nanmean(numbers, axis=0), np.nanstd(numbers, axis=0))
+    def of(cls, numbers: np.ndarray, *, alike: bool) -> _Standard:
+        """Those of ``(n, m)`` numbers, NaN where unknown; ``alike``: one deviation for all of them."""
+        centre, scale = np.nanmean(numbers, axis=0), np.nanstd(numbers, axis=0)
+        return cls(centre, np.full_like(scale, np.sqrt(np.mean(scale**2)))) if alike else cls(centre, scale)
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers that vary over the training graphs, around 0 in units of their deviation; unknown ones are 0."""
@@ -177,8 +190,9 @@ class _Fitted(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """All but the arrays."""
         process = self.process
-        terms = [{"number": term.number, "length": term.length, "linear": term.linear} for term in process.terms]
-        return {"terms": terms, "shares": process.shares, "noise": process.noise, "scale": self.scale.to_json()}
+        terms = [term.kernel._asdict() for term in process.terms]
+        known = {"shares": process.shares, "noise": process.noise, "common": process.common}
+        return {"terms": terms, **known, "scale": self.scale.to_json()}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, by name."""
@@ -190,6 +204,6 @@ class _Fitted(NamedTuple):
         """What ``to_json`` and ``arrays`` made, among other arrays."""
         shares = tuple(content["shares"])
         features = tuple(arrays[f"features_{i}"] if share else None for i, share in enumerate(shares))
-        terms = tuple(Term(**term, weights=arrays[f"weights_{i}"]) for i, term in enumerate(content["terms"]))
-        process = GaussianProcess(features, terms, shares, content["noise"])
+        terms = tuple(Term(Kernel(**term), arrays[f"weights_{i}"]) for i, term in enumerate(content["terms"]))
+        process = GaussianProcess(features, terms, shares, content["noise"], content["common"])
         return cls(process, MonotoneMap.from_json(content["scale"]))

@@ -15,6 +15,7 @@ import pandas as pd
 from search_spaces.errors import CheckpointError, TrainingError, UsageError
 from search_spaces.networks import Networks
 from surrogates.base import Prediction, Surrogate
+from surrogates.genomes import one_hot
 from surrogates.graph_features import graph_features
 
 if TYPE_CHECKING:
@@ -200,14 +201,9 @@ class XGBoostSurrogate(Surrogate):
         return members, (centre, scale, noise)
 
     def _features(self, graphs: Sequence[onnx.ModelProto]) -> np.ndarray:
-        networks = graphs if isinstance(graphs, Networks) else None
         if self.config.features == "genome":
-            if networks is None:
-                raise UsageError(
-                    "genome features need search_spaces.networks.Networks, not bare graphs; pass Networks(space, "
-                    "architectures) or use XGBoostConfig(features='graph')"
-                )
-            return _one_hot(networks)
+            return one_hot(graphs, instead="use XGBoostConfig(features='graph')")
+        networks = graphs if isinstance(graphs, Networks) else None
         if networks is None:
             rows = [graph_features(model, self.config.buckets) for model in graphs]
         else:
@@ -219,11 +215,3 @@ class XGBoostSurrogate(Surrogate):
                     self._memo[key] = graph_features(networks[index], self.config.buckets)
                 rows.append(self._memo[key])
         return np.stack(rows)
-
-
-def _one_hot(networks: Networks) -> np.ndarray:
-    """Genes one-hot, shape ``(n, sum of cardinalities)``."""
-    genomes = np.array([arch.genome for arch in networks.architectures])
-    return np.concatenate(
-        [genomes[:, [gene]] == np.arange(n) for gene, n in enumerate(networks.space.cardinalities)], axis=1
-    ).astype(float)

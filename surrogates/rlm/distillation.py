@@ -42,6 +42,8 @@ class TeachingConfig:
             processes alone what they say of each label without it, and follows them by the square of tau, models alike
             for the rest: a handful of labels is too little to part with.
         trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
+        genes: Whether processes read the genes of networks, too, by which a space knows them: what is where, of which
+            counts say nothing.
         calm: Whether the model trained without a ranking loss teaches, too. That loss learns a smooth metric to the
             last place, such as a latency that adds up over blocks; of a noisy one it may learn the noise by heart.
         passes: Epochs over the pool, in batches of 64.
@@ -53,6 +55,7 @@ class TeachingConfig:
     pool: int = 0
     trust_folds: int = 0
     trust_epochs: float = 1 / 3
+    genes: bool = False
     calm: bool = False
     passes: int = 4
     pool_rate: float = 1e-3
@@ -87,10 +90,17 @@ class Processes:
     Args:
         sets: Sets of numbers, ``(n, m)`` each. A process on each of them guesses, and counts by how likely it makes the
             labels. Numbers that are equal for all networks are left out.
+        genes: Genes, one-hot ``(n, g)``. There are also processes on a set and on the genes, which say what is where in
+            a network; the more genes two of them share, the more alike they are.
     """
 
-    def __init__(self, sets: Sequence[np.ndarray]) -> None:
-        self._features = [normal_scores(numbers[:, np.ptp(numbers, axis=0) > 0]) for numbers in sets]
+    def __init__(self, sets: Sequence[np.ndarray], genes: np.ndarray | None = None) -> None:
+        self._features = [normal_scores(_varied(numbers)) for numbers in sets]
+        self._common = len(sets) if genes is not None else None
+        if genes is not None:
+            varied = _varied(genes)
+            deviation = np.sqrt(varied.var(axis=0).sum() / max(1, varied.shape[1]))
+            self._features.append((varied - varied.mean(axis=0)) / (deviation or 1.0))
 
     def guess(self, values: np.ndarray) -> np.ndarray:
         """Expected normal scores of all networks, ``(n,)``; zeros where fewer than three labels are known.
@@ -120,8 +130,13 @@ class Processes:
         return max(0.0, tau(values[judged], np.array(without))) ** 2
 
     def _guess(self, values: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        process = GaussianProcess.fit([numbers[known] for numbers in self._features], values[known])
+        process = GaussianProcess.fit([numbers[known] for numbers in self._features], values[known], self._common)
         return np.asarray(process.predict([numbers[wanted] for numbers in self._features]))
+
+
+def _varied(numbers: np.ndarray) -> np.ndarray:
+    """The columns that are not the same everywhere."""
+    return np.asarray(numbers[:, np.ptp(numbers, axis=0) > 0])
 
 
 def tau(truth: np.ndarray, said: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from torch import nn
 from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import count_sets
+from surrogates.genomes import one_hot
 from surrogates.progress import Progress
 from surrogates.rlm.calibration import CalibrationConfig
 from surrogates.rlm.checkpointing import weights_print
@@ -83,11 +84,13 @@ class Pool(NamedTuple):
     Attributes:
         texts: What the model reads of each.
         read: What the checkpoint predicts of each, ``(k, m)``.
+        networks: They themselves.
         counts: Their ``count_sets``.
     """
 
     texts: list[str]
     read: np.ndarray
+    networks: Networks
     counts: Sequence[np.ndarray]
 
 
@@ -134,7 +137,7 @@ class FineTunedRLM(RLM):
         fresh = sample_networks(graphs.space, teaching.pool, seed=self.training.seed, known=graphs.architectures)
         if len(fresh):
             texts = self._own_texts(fresh)
-            pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, count_sets(fresh))
+            pool = Pool(texts, _once(self._checkpoint()).predict(texts).mean, fresh, count_sets(fresh))
             self._out_of_fold = self._asked(request, pool) if teaching.trust_folds else None
             self._pool = pool
         return request
@@ -147,7 +150,7 @@ class FineTunedRLM(RLM):
         self._refuse(request.labels)
         graphs, folds, labels = request.graphs, self.teaching.trust_folds, request.labels
         part = grouped_folds(functions_of(graphs, self.reading), folds, seed=self.training.seed)
-        processes = Processes(_numbers(graphs, self._checkpoint().predict(graphs).mean, pool))
+        processes = self._processes(graphs, self._checkpoint().predict(graphs).mean, pool)
         values = labels.to_numpy(dtype=float)
         predicted = np.full((len(self._trainings()) + 1, *values.shape), np.nan)
         ends = np.full((2, *values.shape), np.nan)
@@ -255,7 +258,7 @@ class FineTunedRLM(RLM):
             request: The labels.
             read: What the checkpoint predicts of their networks, ``(n, m)``.
         """
-        graphs, metrics, processes = request.graphs, request.metrics, Processes(_numbers(request.graphs, read, pool))
+        graphs, metrics, processes = request.graphs, request.metrics, self._processes(request.graphs, read, pool)
         fresh = np.full((len(pool.texts), len(metrics)), np.nan)
         values = np.vstack([request.labels.to_numpy(dtype=float), fresh])
         if self._out_of_fold is not None:
@@ -280,6 +283,14 @@ class FineTunedRLM(RLM):
             _set_dropout(self.network, self.start.dropout)
         validation = request.validation[0] if request.validation is not None else None
         self.learn_distance(graphs, validation=validation)  # what it knows was measured
+
+    def _processes(self, graphs: Graphs, read: np.ndarray, pool: Pool) -> Processes:
+        """Processes on ``graphs``, of which the checkpoint predicts ``read``, and the pool."""
+        networks = cast(Networks, graphs)  # where there is a pool there are no others
+        genes = np.vstack([one_hot(part, instead="genes=False") for part in (networks, pool.networks)])
+        counts = [*map(np.vstack, zip(count_sets(networks), pool.counts, strict=True))]
+        read = np.vstack([read, pool.read])
+        return Processes([*counts, read, np.hstack([counts[-1], read])], genes if self.teaching.genes else None)
 
     def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
         """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""
@@ -308,14 +319,6 @@ class FineTunedRLM(RLM):
             UsageError: Always.
         """
         raise UsageError(f"read {path_or_name} with RLM.from_pretrained: a fine-tuned model is an RLM")
-
-
-def _numbers(graphs: Graphs, read: np.ndarray, pool: Pool) -> list[np.ndarray]:
-    """What processes may learn from, of ``graphs``, which the checkpoint predicts ``read`` of, and then of the pool."""
-    known = count_sets(cast(Networks, graphs))  # where there is a pool there are no others
-    counts = [*map(np.vstack, zip(known, pool.counts, strict=True))]
-    read = np.vstack([read, pool.read])
-    return [*counts, read, np.hstack([counts[-1], read])]
 
 
 def _once(model: RLM) -> RLM:

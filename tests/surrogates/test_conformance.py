@@ -16,7 +16,7 @@ from surrogates.gnn.gat import GAT
 from surrogates.gnn.gcn import GCN
 from surrogates.gnn.gin import GIN
 from surrogates.gnn.training import TrainingConfig
-from surrogates.gp import GPSurrogate
+from surrogates.gp import GPConfig, GPSurrogate
 from surrogates.mlp import MLP
 from surrogates.rlm import RLM, ModelConfig
 from surrogates.rlm import TrainingConfig as RLMTrainingConfig
@@ -66,6 +66,13 @@ class TestMLP(SurrogateTestCase):
 class TestGP(SurrogateTestCase):
     def create(self, *, seed: int = 0) -> Surrogate:
         return GPSurrogate()
+
+
+class TestGPOnGenes(SurrogateTestCase):
+    bare = False
+
+    def create(self, *, seed: int = 0) -> Surrogate:
+        return GPSurrogate(GPConfig(genes=True))
 
 
 class TestXGBoost(SurrogateTestCase):

@@ -37,6 +37,19 @@ def test_labels_choose_what_they_follow_from() -> None:
         Processes([constant]).guess(first(one[:30, 0]))
 
 
+def test_genes_say_what_is_where() -> None:
+    """A label that numbers and genes explain together; one gene is the same for all."""
+    rng = np.random.default_rng(0)
+    numbers, genes = rng.normal(size=(80, 3)), rng.integers(0, 3, size=(80, 6))
+    one_hot = np.hstack([genes[:, [gene]] == np.arange(3) for gene in range(6)] + [np.ones((80, 1))]).astype(float)
+    truth = numbers.sum(axis=1) + 2 * (genes == 1).sum(axis=1) - 2 * (genes[:, 0] == 2)
+    without, processes = Processes([numbers]), Processes([numbers], one_hot)
+    assert spearman_rho(processes.guess(first(truth[:50]))[50:], truth[50:]) > 0.9
+    assert processes.trust(first(truth[:50])) > without.trust(first(truth[:50])) + 0.2
+    alike = Processes([numbers], np.ones((80, 4)))
+    np.testing.assert_allclose(alike.guess(first(truth[:50])), without.guess(first(truth[:50])))
+
+
 def test_noise_is_not_trusted() -> None:
     one, other, _ = sets()
     noise = np.random.default_rng(1).normal(size=(20, 40))

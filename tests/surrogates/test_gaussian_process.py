@@ -22,7 +22,7 @@ def test_it_learns_a_smooth_function() -> None:
     (x, y), (there, truth) = sample(200, 0), sample(300, 1)
     process = GaussianProcess.fit([x], y)
     assert scipy.stats.spearmanr(process.predict([there]), truth).statistic > 0.9
-    assert all(term.linear < 1 for term in process.terms)
+    assert all(term.kernel.linear < 1 for term in process.terms)
 
 
 @settings(max_examples=20, deadline=None)
@@ -45,7 +45,7 @@ def test_a_linear_function_is_told_from_few_points() -> None:
     rng = np.random.default_rng(0)
     x, there = rng.standard_normal((16, 12)), rng.standard_normal((200, 12))
     process = GaussianProcess.fit([x], x[:, 0] + x[:, 1])
-    assert max(process.terms, key=lambda term: abs(term.weights).sum()).linear > 0
+    assert max(process.terms, key=lambda term: abs(term.weights).sum()).kernel.linear > 0
     assert scipy.stats.spearmanr(process.predict([there]), there[:, 0] + there[:, 1]).statistic > 0.6
 
 
@@ -64,6 +64,26 @@ def test_labels_that_do_not_say_it_are_guessed_by_all() -> None:
     np.testing.assert_allclose(process.shares, [0.5, 0.5])
     there = sample(9, 1)[0]
     np.testing.assert_allclose(process.predict([there, there]), GaussianProcess.fit([x], y).predict([there]))
+
+
+def test_what_two_sets_say_together_is_learned_from_both() -> None:
+    """Two sets that only a sum of functions of each explains, and a third that says nothing."""
+    rng = np.random.default_rng(0)
+    one, two, three = (rng.standard_normal((400, 6)) for _ in range(3))
+    known, there = slice(0, 100), slice(100, 400)
+    y = one.sum(axis=1) + two.sum(axis=1)
+
+    def rho(sets: list[np.ndarray], common: int | None) -> float:
+        process = GaussianProcess.fit([part[known] for part in sets], y[known], common)
+        assert sum(process.shares) == pytest.approx(1)
+        return float(scipy.stats.spearmanr(process.predict([part[there] for part in sets]), y[there]).statistic)
+
+    assert rho([three, one, two], 2) > 0.95 > 0.8 > rho([three, one, two], None)
+    process = GaussianProcess.fit([part[known] for part in (three, one, two)], y[known], 2)
+    assert process.shares[0] < 0.01 and 0.3 < process.shares[2] < 0.7
+    alone = GaussianProcess.fit([one[known]], one[known, 0])  # a set without features is added to none
+    same = GaussianProcess.fit([one[known], np.zeros((100, 0))], one[known, 0], 1)
+    np.testing.assert_allclose(same.predict([one[there], np.zeros((300, 0))]), alone.predict([one[there]]))
 
 
 def test_normal_scores() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +62,30 @@ def test_a_metric_is_learned_from_the_counts_that_its_labels_follow() -> None:
         GPConfig(counts=("live", "dead"))
     with pytest.raises(UsageError, match="counts is empty"):
         GPConfig(counts=())
+
+
+def test_genes_say_what_is_where(tmp_path: Path) -> None:
+    """Which operation is on which edge: counts, which do not know it, leave it open."""
+    few, test = networks(64, 0), networks(200, 1)
+    genes, there = (np.array([arch.genome for arch in some.architectures]) for some in (few, test))
+    worth = np.random.default_rng(2).normal(size=(6, 5))
+    truth, wanted = (sum(worth[edge][part[:, edge]] for edge in range(6)) for part in (genes, there))
+    labels = pd.DataFrame({"score": truth, "macs": free_targets(few)["live_log_macs"]})
+
+    def rhos(surrogate: GPSurrogate) -> tuple[float, float]:
+        found = surrogate.predict(test).frame()
+        said = found["score"], found["macs"]
+        truths = wanted, free_targets(test)["live_log_macs"]
+        return tuple(float(scipy.stats.spearmanr(*pair).statistic) for pair in zip(said, truths, strict=True))
+
+    surrogate = GPSurrogate(GPConfig(genes=True)).fit(few, labels)
+    score, macs = rhos(surrogate)
+    assert score > 0.9 > rhos(GPSurrogate().fit(few, labels))[0] + 0.2 and macs > 0.95
+    surrogate.save_pretrained(tmp_path)
+    np.testing.assert_allclose(GPSurrogate.from_pretrained(tmp_path).predict(test).mean, surrogate.predict(test).mean)
+    for refused in (lambda: surrogate.predict(list(test[:2])), lambda: surrogate.fit(list(few[:9]), labels[:9])):
+        with pytest.raises(UsageError, match=r"bare graphs.*GPConfig\(genes=False\)"):
+            refused()
 
 
 def test_networks_that_look_the_same_are_refused() -> None:

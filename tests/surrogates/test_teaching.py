@@ -125,6 +125,29 @@ def test_labels_set_aside_say_whom_to_follow(start: Path) -> None:
     assert rlm.training == still
 
 
+def test_processes_read_genes_where_they_may(start: Path) -> None:
+    """A label of what is on each edge, which counts do not tell; the model does not learn it."""
+    few, test = networks(80, 1), networks(60, 2)
+    worth = np.random.default_rng(2).normal(size=(6, 5))
+
+    def truth(some: Networks) -> np.ndarray:
+        genes = np.array([arch.genome for arch in some.architectures])
+        return np.sum([worth[edge][genes[:, edge]] for edge in range(6)], axis=0)
+
+    labels, still = pd.DataFrame({"score": truth(few)}), replace(QUICK, epochs=1, learning_rate=1e-9)
+    reached = {}
+    for genes in False, True:
+        teaching = TeachingConfig(200, trust_folds=4, genes=genes, passes=20, pool_rate=1e-2)
+        rlm = FineTunedRLM(StartConfig(str(start), dropout=0.0), still, teaching=teaching).fit(few, labels)
+        assert rlm._out_of_fold is not None
+        said = rlm._out_of_fold.predicted[-1, :, 0]
+        reached[genes] = [
+            float(scipy.stats.spearmanr(*pair).statistic)
+            for pair in ((said, truth(few)), (rlm.predict(test).mean[:, 0], truth(test)))
+        ]
+    assert reached[True][0] > 0.9 > reached[False][0] + 0.2 and reached[True][1] > reached[False][1]
+
+
 def test_labels_set_aside_for_trust_say_how_wide_intervals_are(start: Path) -> None:
     """Labels that follow nothing: a model that learned what teachers made of them is far too sure of new ones."""
     few, test = networks(96, 1), networks(300, 2)
