@@ -109,6 +109,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "no_pool": {"teaching.pool": 0},
         "unranked": {"training.ranking": 0.0},
         "ranking_3": {"training.ranking": 3.0},
+        "genes": {"teaching.genes": True},
         "calm": {"teaching.calm": True},
         "taught": TEACHING,
         "taught_calm": {**TEACHING, "teaching.calm": True},
