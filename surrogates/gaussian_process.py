@@ -78,7 +78,7 @@ class GaussianProcess:
     Attributes:
         features: Of the training points, ``(n, d)`` by set; None of a set that is not read.
         terms: What adds up to a prediction.
-        shares: Probability of each set of features.
+        shares: Expected share of each set of features in the kernel.
         noise: Expected noise variance.
         common: The set that others are added to; None for none.
     """
@@ -127,7 +127,8 @@ class GaussianProcess:
         shares = np.zeros(len(sets))
         for kernel, chosen in zip(kernels, probabilities.sum(axis=1), strict=True):
             shares[kernel.number] += (1 - kernel.common) * chosen
-            shares[-1 if beside is None else beside] += kernel.common * chosen
+            if beside is not None:
+                shares[beside] += kernel.common * chosen
         features = tuple(features if share else None for features, share in zip(sets, shares, strict=True))
         return cls(features, terms, tuple(shares.tolist()), float(probabilities.sum(axis=0) @ NOISE), beside)
 

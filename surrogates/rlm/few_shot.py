@@ -287,10 +287,11 @@ class FineTunedRLM(RLM):
     def _processes(self, graphs: Graphs, read: np.ndarray, pool: Pool) -> Processes:
         """Processes on ``graphs``, of which the checkpoint predicts ``read``, and the pool."""
         networks = cast(Networks, graphs)  # where there is a pool there are no others
-        genes = np.vstack([one_hot(part, instead="genes=False") for part in (networks, pool.networks)])
+        parts = (networks, pool.networks) if self.teaching.genes else ()
+        genes = np.vstack([one_hot(part, instead="genes=False") for part in parts]) if parts else None
         counts = [*map(np.vstack, zip(count_sets(networks), pool.counts, strict=True))]
         read = np.vstack([read, pool.read])
-        return Processes([*counts, read, np.hstack([counts[-1], read])], genes if self.teaching.genes else None)
+        return Processes([*counts, read, np.hstack([counts[-1], read])], genes)
 
     def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
         """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""
