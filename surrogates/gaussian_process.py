@@ -28,8 +28,8 @@ Features: TypeAlias = Sequence[np.ndarray | None]
 LENGTHS = (0.5, 1.0, 2.0)
 LINEAR = (0.0, 0.5, 1.0)
 NOISE = (0.05, 0.1, 0.2, 0.4)
-#: Shares of the common set's kernel beside that of another.
-COMMON = (0.0, 1 / 3, 2 / 3)
+#: Shares of the kernel on the common set beside that on another.
+BESIDE = (0.0, 1 / 3, 2 / 3)
 #: Choices that are less probable than this are left out.
 PROBABLE = 1e-3
 
@@ -41,19 +41,19 @@ class Kernel(NamedTuple):
         number: The set of features that it reads.
         length: Length scale.
         linear: Share of the linear kernel.
-        common: Share of the same kernel on the common set.
+        beside: Share of the same kernel on the common set.
     """
 
     number: int
     length: float
     linear: float
-    common: float
+    beside: float
 
     def between(self, points: Features, known: Features, common: int | None) -> np.ndarray:
-        """``(k, n)``, of ``k`` points and ``n`` known ones, by their features; ``common`` is the common set."""
-        found = (1 - self.common) * self._on(points[self.number], known[self.number])
-        if common is not None and self.common:
-            found += self.common * self._on(points[common], known[common])
+        """``(k, n)``, of ``k`` points and ``n`` known ones, by their features; ``common``: number of the common set."""
+        found = (1 - self.beside) * self._on(points[self.number], known[self.number])
+        if common is not None and self.beside:
+            found += self.beside * self._on(points[common], known[common])
         return found
 
     def _on(self, one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
@@ -80,7 +80,7 @@ class GaussianProcess:
         terms: What adds up to a prediction.
         shares: Expected share of each set of features in the kernel.
         noise: Expected noise variance.
-        common: The set that others are added to; None for none.
+        common: Number of the set that is added to others; None for none.
     """
 
     features: tuple[np.ndarray | None, ...]
@@ -98,7 +98,7 @@ class GaussianProcess:
                 without features is not read.
             values: ``(n,)``, finite; only their order counts.
             common: Number of a set that speaks of something else than all others: there are also processes on another
-                set and this one, the sum of a function of each (``COMMON``).
+                set and this one, the sum of a function of each (``BESIDE``).
 
         Raises:
             UsageError: No set has a feature, or there is no point.
@@ -108,13 +108,13 @@ class GaussianProcess:
             shapes = ", ".join(str(features.shape) for features in sets)
             raise UsageError(f"a Gaussian process needs points with features, got arrays of shape {shapes or 'none'}")
         scores = normal_scores(values)
-        beside = common if common in read else None
+        common = common if common in read else None
         kernels = [
-            Kernel(number, length, linear, share)
+            Kernel(number, length, linear, beside)
             for number, length, linear in product(read, LENGTHS, LINEAR)
-            for share in ((0.0,) if beside in (None, number) else COMMON)
+            for beside in ((0.0,) if common in (None, number) else BESIDE)
         ]
-        fitted = [one for kernel in kernels for one in _fitted(kernel.between(sets, sets, beside), scores)]
+        fitted = [one for kernel in kernels for one in _fitted(kernel.between(sets, sets, common), scores)]
         probabilities = softmax([likelihood for likelihood, _ in fitted])
         probabilities[probabilities < PROBABLE] = 0
         probabilities = (probabilities / probabilities.sum()).reshape(len(kernels), len(NOISE))
@@ -126,11 +126,11 @@ class GaussianProcess:
         )
         shares = np.zeros(len(sets))
         for kernel, chosen in zip(kernels, probabilities.sum(axis=1), strict=True):
-            shares[kernel.number] += (1 - kernel.common) * chosen
-            if beside is not None:
-                shares[beside] += kernel.common * chosen
+            shares[kernel.number] += (1 - kernel.beside) * chosen
+            if common is not None:
+                shares[common] += kernel.beside * chosen
         features = tuple(features if share else None for features, share in zip(sets, shares, strict=True))
-        return cls(features, terms, tuple(shares.tolist()), float(probabilities.sum(axis=0) @ NOISE), beside)
+        return cls(features, terms, tuple(shares.tolist()), float(probabilities.sum(axis=0) @ NOISE), common)
 
     def predict(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """Expected normal scores, ``(k,)``, of points by their features, ``(k, d)`` by set as in ``fit``."""
