@@ -67,7 +67,7 @@ def learning_curves(summary: pd.DataFrame, ceilings: Mapping[tuple[str, str], fl
 def scatter(summary: pd.DataFrame, protocol: Protocol, store: Store, folder: Path) -> None:
     """``<table>_<metric>.png``: predicted against true of the best method and the best ``rlm``, seed 0, largest n.
 
-    Where the best was run on another machine its predictions are not here, and a plot that was drawn there stays.
+    Where one of them was run on another machine its predictions are not here, and a plot that was drawn there stays.
     """
     if summary.empty:
         return
@@ -79,10 +79,9 @@ def scatter(summary: pd.DataFrame, protocol: Protocol, store: Store, folder: Pat
         part = part[part["n_labels"] == size].sort_values("kendall_tau", ascending=False)
         folder_of = store.run_folder(protocol, metric, size, 0)
         found = [str(name) for name in part["method"] if (folder_of / f"{name}.npz").is_file()]
-        names = [name for name in found if len(store.predictions(protocol, metric, size, 0, name).mean)]
-        if not names or names[0] != found[0]:
+        shown = [*found[:1], *[name for name in found[1:] if name.startswith("rlm")][:1]]
+        if not shown or not all(len(store.predictions(protocol, metric, size, 0, name).mean) for name in shown):
             continue
-        shown = [*names[:1], *[name for name in names[1:] if name.startswith("rlm")][:1]]
         truth = store.truth(protocol, metric, size, 0)
         figure = _figure(4.6 * len(shown), 4.4)
         for axes, name in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):

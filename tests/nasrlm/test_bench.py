@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from linear_surrogate import LinearSurrogate
 
 from nasrlm.bench import methods
+from nasrlm.bench.figures import scatter
 from nasrlm.bench.inputs import labels_print, open_table, table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pages import is_current, write_results
@@ -185,6 +186,19 @@ def test_a_scatter_plot_without_the_best_method_does_not_replace_one_with_it(
     np.savez(path, **kept)
     write_results([protocol], names, tmp_path, out)
     assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_nor_does_one_without_the_best_language_model(protocol: Protocol, tmp_path: Path) -> None:
+    run_tasks(plan([protocol], ["flops"], tmp_path).tasks, tmp_path)
+    metric, size = protocol.metrics[0], max(protocol.sizes)
+    rows = [(protocol.table, metric, size, "flops", 0.9), (protocol.table, metric, size, "rlm", 0.8)]
+    summary = pd.DataFrame(rows, columns=["table", "metric", "n_labels", "method", "kendall_tau"])
+    path = Store(tmp_path).run_folder(protocol, metric, size, 0) / "rlm.npz"
+    kept = dict(np.load(path.with_name("flops.npz")))
+    for there in False, True:
+        np.savez(path, **(kept if there else {**kept, "mean": np.zeros(0)}))
+        scatter(summary, protocol, Store(tmp_path), tmp_path)
+        assert (tmp_path / f"{protocol.table}_{metric}.png").exists() == there
 
 
 def test_another_checkpoint_of_the_same_name_makes_runs_stale(tmp_path: Path) -> None:
