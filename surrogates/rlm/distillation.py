@@ -42,6 +42,9 @@ class TeachingConfig:
             processes alone what they say of each label without it, and follows them by the square of tau, models alike
             for the rest: a handful of labels is too little to part with.
         trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
+        shrinks: Further values of ``StartConfig.shrink`` to try without each part, at the price of as many short fits
+            again; the one whose models order what was set aside best is taken. How much of what was pretrained helps is
+            up to the space. Needs ``trust_folds``.
         genes: Whether processes read the genes of networks, too, by which a space knows them: what is where, of which
             counts say nothing.
         calm: Whether the model trained without a ranking loss teaches, too. That loss learns a smooth metric to the
@@ -55,6 +58,7 @@ class TeachingConfig:
     pool: int = 0
     trust_folds: int = 0
     trust_epochs: float = 1 / 3
+    shrinks: tuple[float, ...] = ()
     genes: bool = False
     calm: bool = False
     passes: int = 4
@@ -63,12 +67,17 @@ class TeachingConfig:
     pool_ranking: float = 3.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shrinks", tuple(self.shrinks))  # JSON makes it a list
         if self.pool < 0 or self.passes < 1:
             raise UsageError(f"pool is {self.pool} and passes {self.passes}; the least are 0 and 1")
         if self.trust_folds < 0 or self.trust_folds == 1:
             raise UsageError(f"trust_folds is {self.trust_folds}; it must be 0, or 2 at least")
         if not 0 < self.trust_epochs <= 1:
             raise UsageError(f"trust_epochs is {self.trust_epochs}; it must lie in (0, 1]")
+        if self.shrinks and not self.trust_folds:
+            raise UsageError(f"shrinks is {self.shrinks}; labels have to be set aside to choose one, by trust_folds")
+        if not all(0 < value <= 1 for value in self.shrinks):
+            raise UsageError(f"shrinks is {self.shrinks}; each must lie in (0, 1]")
 
     def of_the_pool(self, training: TrainingConfig) -> TrainingConfig:
         """How pseudo-labels are learned where labels are learned by ``training``."""

@@ -121,6 +121,7 @@ class FineTunedRLM(RLM):
         super().__init__(None, training, decoding, reading=reading, calibration=calibration)
         self.start = start
         self.teaching = teaching or TeachingConfig()
+        self._begun = start
         self._pool: Pool | None = None
         self._out_of_fold: OutOfFold | None = None
         self._checkpoint_reader: Reader | None = None
@@ -129,6 +130,7 @@ class FineTunedRLM(RLM):
         """Weigh the metrics, draw the pool, and find out whom to trust."""
         request = replace(request, weights={**self.start.weights, **request.weights})
         self._pool = self._out_of_fold = self._checkpoint_reader = None
+        self._begun = self.start
         graphs, teaching = request.graphs, self.teaching
         if not teaching.pool:
             return request
@@ -145,31 +147,48 @@ class FineTunedRLM(RLM):
     def _asked(self, request: FitRequest, pool: Pool) -> OutOfFold | None:
         """What teachers predict of every label without it; functionally identical networks are set aside together.
 
-        None where nothing is left then to learn from.
+        Of several ways to begin (``TeachingConfig.shrinks``) it chooses one. None where nothing is left to learn from.
         """
         self._refuse(request.labels)
-        graphs, folds, labels = request.graphs, self.teaching.trust_folds, request.labels
-        part = grouped_folds(functions_of(graphs, self.reading), folds, seed=self.training.seed)
-        processes = self._processes(graphs, self._checkpoint().predict(graphs).mean, pool)
+        graphs, labels = request.graphs, request.labels
+        part = grouped_folds(functions_of(graphs, self.reading), self.teaching.trust_folds, seed=self.training.seed)
         values = labels.to_numpy(dtype=float)
-        predicted = np.full((len(self._trainings()) + 1, *values.shape), np.nan)
-        ends = np.full((2, *values.shape), np.nan)
         left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
+        if not left:
+            return None
+        processes = self._processes(graphs, self._checkpoint().predict(graphs).mean, pool)
+        guessed = np.full(values.shape, np.nan)
+        for fold in left:
+            seen = np.where((part == fold)[:, None], np.nan, values)
+            held = np.flatnonzero(part == fold)
+            guessed[held] = np.stack([processes.guess(column)[held] for column in seen.T], axis=1)
+        found = []
+        for shrunk in (self.start.shrink, *self.teaching.shrinks):
+            begun = replace(self.start, shrink=shrunk)
+            predicted, ends = self._without(request, part, left, begun)
+            found.append((begun, OutOfFold(labels, part, np.concatenate([predicted, guessed[None]]), ends)))
+        self._begun, asked = max(found, key=lambda one: float(one[1].taus[0].mean()))
+        return asked
+
+    def _without(
+        self, request: FitRequest, part: np.ndarray, left: Sequence[int], begun: StartConfig
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What models that begin so predict of each part in ``left`` without it, and the ends of ``OutOfFold``."""
+        graphs, labels, trainings = request.graphs, request.labels, self._trainings()
+        predicted, ends = np.full((len(trainings), *labels.shape), np.nan), np.full((2, *labels.shape), np.nan)
         for fold in left:
             held, rest = np.flatnonzero(part == fold), np.flatnonzero(part != fold)
             known = labels.iloc[rest].dropna(axis=1, how="all").reset_index(drop=True)
             at = labels.columns.get_indexer(known.columns)
-            for index, training in enumerate(self._trainings()):
+            for index, training in enumerate(trainings):
                 short = replace(training, epochs=max(1, round(self.teaching.trust_epochs * training.epochs)))
-                model = self._untaught(short)._refitted(request, rows_of(graphs, rest), known)
+                model = self._untaught(short, begun)._refitted(request, rows_of(graphs, rest), known)
                 found = model.predict(rows_of(graphs, held))
                 predicted[index][np.ix_(held, at)] = found.mean
                 if not index:
                     for end, quantiles in zip(ends, (found.quantiles[..., 0], found.quantiles[..., -1]), strict=True):
                         end[np.ix_(held, at)] = quantiles
-            seen = np.where((part == fold)[:, None], np.nan, values)
-            predicted[-1, held] = np.stack([processes.guess(column)[held] for column in seen.T], axis=1)
-        return OutOfFold(labels, part, predicted, ends) if left else None
+        return predicted, ends
 
     def _spread_aside(self, request: FitRequest, pool: Pool) -> dict[str, float]:
         """Spreads by labels that were set aside to say whom to trust; none where they are learned otherwise."""
@@ -193,10 +212,10 @@ class FineTunedRLM(RLM):
         """How each model that teaches was trained; the first is this one."""
         return [self.training, *([replace(self.training, ranking=0.0)] if self.teaching.calm else [])]
 
-    def _untaught(self, training: TrainingConfig) -> Self:
-        """A model like this one that learns from labels alone, by ``training``."""
+    def _untaught(self, training: TrainingConfig, begun: StartConfig) -> Self:
+        """A model like this one that learns from labels alone, by ``training``, and begins as ``begun`` says."""
         other = copy.copy(self)
-        other.training, other._pool = training, None
+        other.training, other._begun, other._pool = training, begun, None
         return other
 
     def _checkpoint(self) -> RLM:
@@ -216,13 +235,13 @@ class FineTunedRLM(RLM):
         """
         found, pool, self._pool = self._checkpoint(), self._pool, None
         # What is made of a checkpoint may differ by rounding, so a killed fit is known by what it is made of, and how.
-        began = f"{weights_print(found.network)} {self.start}" if request.checkpoint is not None else ""
+        began = f"{weights_print(found.network)} {self._begun}" if request.checkpoint is not None else ""
         asked = pool is not None or self.start.blend or self.start.like == BEST
         needed = asked or not isinstance(self.start.like, str)
         read = found.predict(request.graphs).mean if needed else np.zeros((len(request.graphs), 0))
         self._adopt(found, read, request.labels)
         with frozen(self.network, self.start.freeze):
-            shrink(self.network, self.start.shrink)
+            shrink(self.network, self._begun.shrink)
         self._finetune(request, freeze=self.start.freeze, start=began)
         if pool is not None:
             self._learn_guessed(pool, request, read)
@@ -269,7 +288,8 @@ class FineTunedRLM(RLM):
         if not trust[1:].any():
             return  # nobody teaches but the model itself
         guessed = np.stack([processes.guess(column)[len(graphs) :] for column in values.T], axis=1)
-        others = [self._untaught(how)._refitted(request, graphs, request.labels) for how in self._trainings()[1:]]
+        alike = [self._untaught(how, self._begun) for how in self._trainings()[1:]]
+        others = [model._refitted(request, graphs, request.labels) for model in alike]
         predicted = [_once(model).predict(pool.texts, metrics).frame() for model in (self, *others)]
         named = pseudo_labels(predicted, guessed, trust, request.labels)
         texts, labels = [*self._own_texts(graphs), *pool.texts], pd.concat([request.labels, named], ignore_index=True)

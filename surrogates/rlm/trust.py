@@ -36,17 +36,22 @@ class OutOfFold:
     ends: np.ndarray
 
     @cached_property
+    def taus(self) -> np.ndarray:
+        """Kendall tau of labels and what each teacher says of them, ``(t, m)``, the mean over what was set aside."""
+        values, found = self.labels.to_numpy(dtype=float), []
+        for part in np.unique(self.part):
+            held = self.part == part
+            pairs = [zip(values[held].T, view[held].T, strict=True) for view in self.predicted]
+            found.append([[tau(*pair) for pair in metrics] for metrics in pairs])
+        return np.asarray(np.mean(found, axis=0))
+
+    @cached_property
     def shares(self) -> pd.DataFrame:
         """How far each teacher is followed, by metric: a row a model, then the processes.
 
         Where the labels of a metric cannot tell, all are followed alike.
         """
-        values, taus = self.labels.to_numpy(dtype=float), []
-        for part in np.unique(self.part):
-            held = self.part == part
-            pairs = [zip(values[held].T, view[held].T, strict=True) for view in self.predicted]
-            taus.append([[tau(*pair) for pair in metrics] for metrics in pairs])
-        return pd.DataFrame(shares(np.mean(taus, axis=0)), columns=self.labels.columns)
+        return pd.DataFrame(shares(self.taus), columns=self.labels.columns)
 
     def spread(self, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:
         """The spread of metric ``name``; 1 where fewer than ``LEAST_LABELS`` labels tell.

@@ -148,6 +148,29 @@ def test_processes_read_genes_where_they_may(start: Path) -> None:
     assert reached[True][0] > 0.9 > reached[False][0] + 0.2 and reached[True][1] > reached[False][1]
 
 
+@pytest.mark.parametrize(("shrink", "other"), [(0.01, 1.0), (1.0, 0.01)])
+def test_labels_set_aside_say_how_much_of_a_checkpoint_to_keep(
+    start: Path, tmp_path: Path, shrink: float, other: float
+) -> None:
+    """A label that the checkpoint knows, under another name; it is not learned here."""
+    few, test = networks(60, 1), networks(60, 2)
+    labels = pd.DataFrame({"cost": free_targets(few)["live_log_macs"]})
+    still = replace(QUICK, epochs=1, learning_rate=1e-9)
+    config = StartConfig(str(start), dropout=0.0, shrink=shrink, like="live_log_macs")
+    teaching = TeachingConfig(20, trust_folds=3, shrinks=(other,), passes=1, pool_rate=1e-9)
+    rlm = FineTunedRLM(config, still, teaching=teaching).fit(few, labels, checkpoint=tmp_path)
+    assert rlm.start == config and rlm._out_of_fold is not None
+    assert rlm._out_of_fold.taus[0, 0] > 0.3
+    kept, lost = (
+        FineTunedRLM(replace(config, shrink=shrunk), still).fit(few, labels).predict(test).mean[:, 0]
+        for shrunk in (1.0, 0.01)
+    )
+    likeness = [scipy.stats.kendalltau(rlm.predict(test).mean[:, 0], view).statistic for view in (kept, lost)]
+    assert likeness[0] > 0.9 > likeness[1] + 0.3
+    again = FineTunedRLM(config, still, teaching=teaching).fit(few, labels, checkpoint=tmp_path)
+    np.testing.assert_array_equal(again.predict(test).mean, rlm.predict(test).mean)
+
+
 def test_labels_set_aside_for_trust_say_how_wide_intervals_are(start: Path) -> None:
     """Labels that follow nothing: a model that learned what teachers made of them is far too sure of new ones."""
     few, test = networks(96, 1), networks(300, 2)
@@ -235,6 +258,9 @@ def test_what_a_pool_asks_for(start: Path) -> None:
     for name, wrong in ("pool", -1), ("passes", 0), ("trust_folds", 1), ("trust_folds", -2), ("trust_epochs", 0.0):
         with pytest.raises(UsageError, match=f"{name} (is )?{wrong}"):
             TeachingConfig(**{name: wrong})  # type: ignore[arg-type]
+    for folds, shrinks in (0, (0.5,)), (2, (0.0,)), (2, (0.5, 1.5)):
+        with pytest.raises(UsageError, match="shrinks is"):
+            TeachingConfig(trust_folds=folds, shrinks=shrinks)
     teaching = TeachingConfig(20, pool_rate=1e30)
     rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, clip=1e30), teaching=teaching)
     with pytest.raises(TrainingError):
