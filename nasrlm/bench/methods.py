@@ -205,8 +205,8 @@ _METHODS = (
     Method("flops", "flops", optional="macs"),
     Method("params", "params", optional="params"),
     *(Method(name, name, column=f"zcp_{name}") for name in PROXIES),
-    Method("gp", "gp", {"training.counts": COUNTS}),  # named: runs on other counts are other runs
-    Method("gp_zcp", "gp", {"training.counts": COUNTS}, proxies=True),
+    Method("gp", "gp", {"training.counts": COUNTS, "training.genes": True}),  # named: others make other runs
+    Method("gp_zcp", "gp", {"training.counts": COUNTS, "training.genes": True}, proxies=True),
     _tuned("xgboost_genome", "xgboost"),
     _tuned("xgboost_graph", "xgboost"),
     _tuned("mlp", "mlp", sized=pair_batches),
