@@ -110,7 +110,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "unranked": {"training.ranking": 0.0},
         "ranking_3": {"training.ranking": 3.0},
         "genes": {"teaching.genes": True},
-        "shrinks": {"teaching.shrinks": (0.7,)},
+        "shrinks": {"teaching.trust_folds": 4, "teaching.shrinks": (0.7,)},
         "calm": {"teaching.calm": True},
         "taught": TEACHING,
         "taught_calm": {**TEACHING, "teaching.calm": True},

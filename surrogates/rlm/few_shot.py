@@ -288,8 +288,9 @@ class FineTunedRLM(RLM):
         if not trust[1:].any():
             return  # nobody teaches but the model itself
         guessed = np.stack([processes.guess(column)[len(graphs) :] for column in values.T], axis=1)
-        alike = [self._untaught(how, self._begun) for how in self._trainings()[1:]]
-        others = [model._refitted(request, graphs, request.labels) for model in alike]
+        others = [
+            self._untaught(how, self._begun)._refitted(request, graphs, request.labels) for how in self._trainings()[1:]
+        ]
         predicted = [_once(model).predict(pool.texts, metrics).frame() for model in (self, *others)]
         named = pseudo_labels(predicted, guessed, trust, request.labels)
         texts, labels = [*self._own_texts(graphs), *pool.texts], pd.concat([request.labels, named], ignore_index=True)
