@@ -4,13 +4,13 @@
     python -m experiments.kendall_tau --workers 2 --time-limit 60          # an hour of the core grid; resumes
     python -m experiments.kendall_tau --methods flan,rlm --spaces nasbench201 --sizes 16,128
     python -m experiments.kendall_tau --grid full --methods flops,params,xgboost_genome
-    python -m experiments.kendall_tau --summary                            # only write what is there
+    python -m experiments.kendall_tau --take cluster.parquet --summary     # only write what is here and there
 
-Runs are kept under ``runs/<name>`` and never repeated, nor are those that ``results/<name>.parquet`` holds from another
-machine, unless the settings of a method changed. After each stretch ``results/<name>.parquet`` (one row a run),
-``.csv`` (means and differences), ``.md`` (tables) and figures are written anew, of the full grid without scatter plots;
-``<name>`` is ``kendall_tau`` for the core grid. Every method reads the same labels; nothing depends on the order
-of the runs.
+Runs are kept under ``runs/<name>`` and never repeated, nor are those that ``results/<name>.parquet`` or a file given to
+``--take`` holds from another machine, unless the settings of a method changed. After each stretch
+``results/<name>.parquet`` (one row a run), ``.csv`` (means and differences), ``.md`` (tables) and figures are written
+anew, of the full grid without scatter plots; ``<name>`` is ``kendall_tau`` for the core grid. Every method reads the
+same labels; nothing depends on the order of the runs.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no run after so long")
     parser.add_argument("--summary", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--take", type=Path, action="append", default=[], metavar="PARQUET", help="runs made elsewhere; may be repeated"
+    )
     options = parser.parse_args()
     grid = "quick" if options.quick else options.grid
     name = results_name(grid)
@@ -57,12 +60,16 @@ def main() -> None:
         parser.error(f"--sizes {options.sizes}: choose from {', '.join(map(str, sorted(budgets)))}")
     folder, methods = RUNS / name, options.methods.split(",")
     out = folder if grid == "quick" else RESULTS
-    if (known := out / f"{name}.parquet").is_file():
+    if absent := [str(path) for path in options.take if not path.is_file()]:
+        parser.error(f"--take {' '.join(absent)}: no such file; give a results/{name}.parquet of another machine")
+    committed = out / f"{name}.parquet"
+    if known := [path for path in (committed, *options.take) if path.is_file()]:
         labels = {(p.table, m): labels_print(table_of(p, folder), m) for p in every for m in p.metrics}
-        taken = Store(folder).restore(
-            pd.read_parquet(known), every, labels, lambda run, protocol: is_current(run, protocol, folder)
-        )
-        print(f"{taken} runs taken over from {known}")
+        for path in known:
+            taken = Store(folder).restore(
+                pd.read_parquet(path), every, labels, lambda run, protocol: is_current(run, protocol, folder)
+            )
+            print(f"{taken} runs taken over from {path}")
     if not options.summary:
         todo = plan(chosen, methods, folder)
         left = run_tasks(

@@ -217,6 +217,26 @@ def test_some_budgets_alone_can_be_run(
     assert "choose from 16, 64" in capsys.readouterr().err
 
 
+@needs_tables
+def test_runs_of_another_machine_are_taken(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["kendall_tau", "--quick", "--workers", "1", "--spaces", "nasbench_macro", "--sizes", "64"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--methods", "params"])
+    kendall_tau.main()
+    name = "kendall_tau_quick"
+    there = (elsewhere / "runs" / name).rename(elsewhere / "there") / f"{name}.parquet"
+    monkeypatch.setattr(sys, "argv", [*arguments, "--methods", "flops", "--take", str(there)])
+    kendall_tau.main()
+    assert f"1 runs taken over from {there}" in capsys.readouterr().out
+    runs = pd.read_parquet(elsewhere / "runs" / name / f"{name}.parquet")
+    assert sorted(runs["method"]) == ["flops", "params"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--take", str(elsewhere / "absent.parquet")])
+    with pytest.raises(SystemExit):
+        kendall_tau.main()
+    assert "absent.parquet: no such file" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @needs_tables
 def test_computed_proxies_are_taken_when_complete(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
