@@ -111,6 +111,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "ranking_3": {"training.ranking": 3.0},
         "genes": {"teaching.genes": True},
         "shrinks": {"teaching.trust_folds": 4, "teaching.shrinks": (0.7,)},
+        "stacked": {"teaching.trust_folds": 4, "teaching.stacked": True},
         "calm": {"teaching.calm": True},
         "taught": TEACHING,
         "taught_calm": {**TEACHING, "teaching.calm": True},

@@ -42,6 +42,9 @@ class TeachingConfig:
             processes alone what they say of each label without it, and follows them by the square of tau, models alike
             for the rest: a handful of labels is too little to part with.
         trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
+        stacked: Whether teachers are followed in the shares by which their mean orders best what was set aside
+            (stacking, Wolpert, Neural Networks 1992), not each by its own tau: who knows almost all that the others
+            know is then followed almost alone. Needs ``trust_folds``, and labels enough to tell.
         shrinks: Further values of ``StartConfig.shrink`` to try without each part, at the price of as many short fits
             again; the one whose models order what was set aside best is taken. How much of what was pretrained helps is
             up to the space. Needs ``trust_folds``.
@@ -58,6 +61,7 @@ class TeachingConfig:
     pool: int = 0
     trust_folds: int = 0
     trust_epochs: float = 1 / 3
+    stacked: bool = False
     shrinks: tuple[float, ...] = ()
     genes: bool = False
     calm: bool = False
@@ -74,6 +78,8 @@ class TeachingConfig:
             raise UsageError(f"trust_folds is {self.trust_folds}; it must be 0, or 2 at least")
         if not 0 < self.trust_epochs <= 1:
             raise UsageError(f"trust_epochs is {self.trust_epochs}; it must lie in (0, 1]")
+        if self.stacked and not self.trust_folds:
+            raise UsageError("stacked is True; labels have to be set aside to find the shares, by trust_folds")
         if self.shrinks and not self.trust_folds:
             raise UsageError(f"shrinks is {self.shrinks}; labels have to be set aside to choose one, by trust_folds")
         if not all(0 < value <= 1 for value in self.shrinks):

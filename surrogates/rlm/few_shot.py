@@ -151,7 +151,8 @@ class FineTunedRLM(RLM):
         """
         self._refuse(request.labels)
         graphs, labels = request.graphs, request.labels
-        part = grouped_folds(functions_of(graphs, self.reading), self.teaching.trust_folds, seed=self.training.seed)
+        functions = functions_of(graphs, self.reading)
+        part = grouped_folds(functions, self.teaching.trust_folds, seed=self.training.seed)
         values = labels.to_numpy(dtype=float)
         left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
         if not left:
@@ -166,7 +167,8 @@ class FineTunedRLM(RLM):
         for shrunk in (self.start.shrink, *self.teaching.shrinks):
             begun = replace(self.start, shrink=shrunk)
             predicted, ends = self._without(request, part, left, begun)
-            found.append((begun, OutOfFold(labels, part, np.concatenate([predicted, guessed[None]]), ends)))
+            views = np.concatenate([predicted, guessed[None]])
+            found.append((begun, OutOfFold(labels, part, views, ends, functions, self.teaching.stacked)))
         self._begun, asked = max(found, key=lambda one: float(one[1].taus[0].mean()))
         return asked
 
@@ -285,7 +287,7 @@ class FineTunedRLM(RLM):
         else:
             found, models = np.array([processes.trust(column) for column in values.T]), len(self._trainings())
             trust = np.array([*[(1 - found) / models] * models, found])
-        if not trust[1:].any():
+        if self._out_of_fold is None and not trust[1:].any():
             return  # nobody teaches but the model itself
         guessed = np.stack([processes.guess(column)[len(graphs) :] for column in values.T], axis=1)
         others = [

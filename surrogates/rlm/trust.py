@@ -1,14 +1,15 @@
 """Whom to follow, and how sure to be: what teachers predict of labels that were kept from them.
 
 Every teacher of a model (``surrogates/rlm/distillation.py``) is fitted without a part of the labels and asked for that
-part. How well it orders them says how far it is followed; how far off all of them together are says how wide the
-intervals of the model must be that learns from all labels.
+part. How well it orders them, or they together do, says how far it is followed; how far off all of them together are
+says how wide the intervals of the model must be that learns from all labels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ import pandas as pd
 from surrogates.rlm.calibration import LEAST_LABELS, out_of_fold_spread
 from surrogates.rlm.distillation import pseudo_labels, shares, tau
 from surrogates.rlm.scales import Scale
+
+#: Shares that are tried where teachers are stacked are multiples of one part in so many.
+PARTS = 10
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,16 @@ class OutOfFold:
         predicted: What each teacher predicts, ``(t, n, m)``: models in the metric's unit, the last one, the processes,
             normal scores. NaN where a teacher had no label to learn from.
         ends: Lowest and highest quantile that the first model predicts, ``(2, n, m)``.
+        function: Which of them are of functionally identical networks, ``(n,)``; these were set aside together.
+        stacked: ``TeachingConfig.stacked``.
     """
 
     labels: pd.DataFrame
     part: np.ndarray
     predicted: np.ndarray
     ends: np.ndarray
+    function: np.ndarray
+    stacked: bool = False
 
     @cached_property
     def taus(self) -> np.ndarray:
@@ -51,7 +59,29 @@ class OutOfFold:
 
         Where the labels of a metric cannot tell, all are followed alike.
         """
-        return pd.DataFrame(shares(self.taus), columns=self.labels.columns)
+        if not self.stacked:
+            return pd.DataFrame(shares(self.taus), columns=self.labels.columns)
+        return pd.DataFrame({name: self._best_shares(column) for column, name in enumerate(self.labels.columns)})
+
+    def _best_shares(self, column: int) -> np.ndarray:
+        """Those ``(t,)`` whose mean orders best what was set aside of one metric; of several the most even.
+
+        Functionally identical networks count once. A teacher to whom they look alike would gain by every tie among
+        them, and networks unlike all others, which is what a model is asked about, would hardly count.
+        """
+        teachers, labels = len(self.predicted), self.labels.iloc[:, [column]]
+        grid = map(np.array, product(np.linspace(0, 1, PARTS + 1), repeat=teachers))
+        tried = [np.full(teachers, 1 / teachers), *(one for one in grid if np.isclose(one.sum(), 1))]
+        tried.sort(key=lambda one: float(np.ptp(one)))
+        seen = np.vstack([labels.to_numpy(dtype=float).T, self.predicted[:, :, column]])
+        once = pd.DataFrame(seen.T).groupby([self.part, self.function]).mean().dropna()
+        found = np.zeros(len(tried))
+        for _, rows in once.groupby(level=0):
+            truth, *views, processes = rows.to_numpy().T
+            models = [pd.DataFrame({str(labels.columns[0]): view}) for view in views]
+            together = (pseudo_labels(models, processes[:, None], one[:, None], labels) for one in tried)
+            found += [tau(truth, mean.to_numpy()[:, 0]) for mean in together]
+        return tried[int(np.argmax(found))]
 
     def spread(self, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:
         """The spread of metric ``name``; 1 where fewer than ``LEAST_LABELS`` labels tell.

@@ -216,6 +216,7 @@ def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch:
             unseen.part[rows],
             unseen.predicted[:, rows][:, :, [index]],
             unseen.ends[:, rows][:, :, [index]],
+            unseen.function[rows],
         )
         _, own, fresh = asked[index]
         assert own.shape == (64,) and fresh.shape == (60, 3)
@@ -261,6 +262,8 @@ def test_what_a_pool_asks_for(start: Path) -> None:
     for folds, shrinks in (0, (0.5,)), (2, (0.0,)), (2, (0.5, 1.5)):
         with pytest.raises(UsageError, match="shrinks is"):
             TeachingConfig(trust_folds=folds, shrinks=shrinks)
+    with pytest.raises(UsageError, match="stacked is True"):
+        TeachingConfig(stacked=True)
     teaching = TeachingConfig(20, pool_rate=1e30)
     rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, clip=1e30), teaching=teaching)
     with pytest.raises(TrainingError):

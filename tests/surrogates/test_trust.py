@@ -1,0 +1,89 @@
+"""How far teachers are followed, by labels that were kept from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from surrogates.rlm.distillation import pseudo_labels, tau
+from surrogates.rlm.trust import OutOfFold
+
+COUNT, PARTS = 90, 3
+
+
+def asked(truth: np.ndarray, models: list[np.ndarray], processes: np.ndarray, *, stacked: bool = True) -> OutOfFold:
+    """Views of one metric; every third label was set aside together."""
+    labels = pd.DataFrame({"score": truth})
+    views, rows = np.stack([*models, processes])[:, :, None], np.arange(len(truth))
+    return OutOfFold(labels, rows % PARTS, views, np.zeros((2, len(truth), 1)), rows, stacked)
+
+
+def tau_of(found: OutOfFold, shares: np.ndarray) -> float:
+    """Kendall tau of the mean of all views, the mean over what was set aside."""
+    taus = []
+    for part in np.unique(found.part):
+        rows = found.part == part
+        models = [pd.DataFrame({"score": view[rows, 0]}) for view in found.predicted[:-1]]
+        mean = pseudo_labels(models, found.predicted[-1, rows], shares[:, None], found.labels)
+        taus.append(tau(found.labels["score"].to_numpy()[rows], mean["score"].to_numpy()))
+    return float(np.mean(taus))
+
+
+def test_who_adds_only_noise_is_not_followed() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=600)
+    good = truth + 0.2 * rng.normal(size=600)
+    worse = good + 0.2 * rng.normal(size=600)
+    followed = {stacked: asked(truth, [worse], good, stacked=stacked).shares["score"] for stacked in (False, True)}
+    assert followed[True][1] >= 0.9 > followed[False][1] > 0.5
+
+
+def test_who_errs_otherwise_is_followed_though_he_orders_worse() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=COUNT)
+    views = [truth + sigma * rng.normal(size=COUNT) for sigma in (0.3, 0.45, 0.45)]
+    shares = asked(truth, views[:2], views[2]).shares["score"].to_numpy()
+    assert shares.min() >= 0.1 and shares.sum() == pytest.approx(1)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 2), st.floats(0.05, 2))
+def test_together_they_order_as_well_as_the_best_of_them(seed: int, one: float, other: float) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=30)
+    found = asked(truth, [truth + one * rng.normal(size=30)], truth + other * rng.normal(size=30))
+    shares = found.shares["score"].to_numpy()
+    assert shares.sum() == pytest.approx(1) and (shares >= 0).all()
+    alone = [tau_of(found, np.eye(2)[teacher]) for teacher in (0, 1)]
+    assert tau_of(found, shares) >= max(*alone, tau_of(found, np.full(2, 0.5))) - 1e-12
+
+
+def test_labels_that_cannot_tell_follow_all_alike() -> None:
+    rng = np.random.default_rng(2)
+    views = list(rng.normal(size=(3, COUNT)))
+    found = asked(np.ones(COUNT), views[:2], views[2])
+    np.testing.assert_allclose(found.shares["score"], 1 / 3)
+
+
+def test_identical_networks_count_once() -> None:
+    """A model knows sixty networks to be one function and orders the others worse than the processes do."""
+    rng = np.random.default_rng(4)
+    alike = np.arange(2 * COUNT) >= COUNT
+    truth = np.where(alike, -3.0, rng.normal(size=2 * COUNT))
+    model = np.where(alike, -3.0, truth + 1.0 * rng.normal(size=2 * COUNT))
+    processes = truth + 0.3 * rng.normal(size=2 * COUNT)
+    found = asked(truth, [model], processes)
+    part, function = np.where(alike, 0, found.part), np.where(alike, 2 * COUNT, found.function)
+    assert replace(found, part=part, function=function).shares["score"][0] <= 0.3 < found.shares["score"][0]
+
+
+def test_a_part_without_an_answer_does_not_count() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=COUNT)
+    model, processes = truth + 0.1 * rng.normal(size=COUNT), rng.normal(size=COUNT)
+    model[::PARTS] = np.nan
+    assert asked(truth, [model], processes).shares["score"][0] >= 0.9
