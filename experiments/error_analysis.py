@@ -2,12 +2,14 @@
 
     python -m experiments.kendall_tau --methods rlm,flan,gat,gp --spaces nasbench201,nasbench101    # makes the runs
     python -m experiments.error_analysis
+    python -m experiments.error_analysis --methods rlm,gp --tables nasbench201:eyeriss_latency_ms
 
 Reads the predictions of the benchmark under ``runs/kendall_tau`` and fits nothing. For every draw of labels that all
 methods have a run on it takes the error of a network to be its predicted rank less the mean predicted rank of networks
 that are as good: a ranking that is merely uncertain shrinks towards the middle, which is no trait of a network. Writes
 to ``results/error_analysis.md``, as means over draws, Kendall tau within the worst quarter, the middle half and the
-best quarter of the networks by their true value; the free targets (``surrogates.free_targets``) that the errors
+best quarter of the networks by their true value, and what it would be of all if the method told apart by lot what it
+gives the same value, as a tie costs less than an error; the free targets (``surrogates.free_targets``) that the errors
 correlate with most among networks that are as good; and the correlation of errors between methods, to which the noise
 of the labels adds. ``results/error_analysis.csv`` holds the same.
 """
@@ -38,6 +40,9 @@ FOLDER = RUNS / "kendall_tau"
 PAGE = RESULTS / "error_analysis.md"
 #: Parts of the networks by their true value, as shares.
 PARTS = {"worst quarter": (0.0, 0.25), "middle half": (0.25, 0.75), "best quarter": (0.75, 1.0), "all": (0.0, 1.0)}
+#: Of all networks, if equal predictions were told apart by lot: tau-b is divided by the root of the share of pairs that
+#: are not tied, so what is tied is expected to be as much worse.
+BY_LOT = "all, ties by lot"
 #: Networks whose properties are counted, and properties that are named.
 COUNTED, NAMED = 2000, 3
 #: Parts by their true value within which networks count as equally good.
@@ -49,27 +54,38 @@ def main() -> None:
     """Read the runs, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="rlm,flan,gat,gp")
-    parser.add_argument("--tables", default="nasbench201,nasbench101", help="their first metric is looked at")
+    parser.add_argument(
+        "--tables", default="nasbench201,nasbench101", help="table or table:metric; its first metric by default"
+    )
     options = parser.parse_args()
-    methods, every = options.methods.split(","), {protocol.table: protocol for protocol in core()}
-    if unknown := set(options.tables.split(",")) - set(every):
-        raise UsageError(f"--tables {','.join(sorted(unknown))}: choose from {', '.join(every)}")
-    rows = [
-        row
-        for table in options.tables.split(",")
-        for size in every[table].sizes
-        for row in analysed(every[table], every[table].metrics[0], size, methods)
-    ]
+    methods, asked = options.methods.split(","), [looked_at(name) for name in options.tables.split(",")]
+    rows = [row for one, metric in asked for size in one.sizes for row in analysed(one, metric, size, methods)]
     if not rows:
+        tables = ",".join(dict.fromkeys(one.table for one, _ in asked))
         raise DataNotFoundError(
             f"{FOLDER} holds no draw of labels that all of {', '.join(methods)} have predictions for; run "
-            f"`python -m experiments.kendall_tau --methods {options.methods} --spaces {options.tables}` here first"
+            f"`python -m experiments.kendall_tau --methods {options.methods} --spaces {tables}` here first"
         )
     found = pd.DataFrame(rows)
     command = command_of("experiments.error_analysis")
     write_csv(PAGE.with_suffix(".csv"), found, command=command, seed=None)
     PAGE.write_text(page(found) + "\n" + as_markdown(provenance(command, seed=None)), encoding="utf-8")
     print(page(found))
+
+
+def looked_at(name: str) -> tuple[Protocol, str]:
+    """The protocol of the benchmark and the metric that ``table`` or ``table:metric`` names.
+
+    Raises:
+        UsageError: The benchmark has no such table, or asks nothing of such a metric of it.
+    """
+    every = {protocol.table: protocol for protocol in core()}
+    table, _, metric = name.partition(":")
+    if table not in every:
+        raise UsageError(f"--tables {name}: choose from {', '.join(every)}")
+    if metric and metric not in every[table].metrics:
+        raise UsageError(f"--tables {name}: choose from {', '.join(every[table].metrics)}")
+    return every[table], metric or every[table].metrics[0]
 
 
 def analysed(protocol: Protocol, metric: str, size: int, methods: Sequence[str]) -> list[dict[str, object]]:
@@ -123,6 +139,8 @@ def figures_of(
         for part, (low, high) in PARTS.items():
             rows = (place >= low) & (place <= high)
             figures.append(("tau", method, part, float(np.nan_to_num(kendall_tau(truth[rows], guess[rows])))))
+        *_, (_, _, _, whole) = figures
+        figures.append(("tau", method, BY_LOT, whole * (1 - tied(guess)) ** 0.5))
         for name in properties:
             values = apart(ranks(properties[name].to_numpy()), place[chosen])
             if np.ptp(values):
@@ -130,6 +148,12 @@ def figures_of(
         for other in guesses:
             figures.append(("shared", method, other, correlation(errors[method], errors[other])))
     return figures
+
+
+def tied(values: np.ndarray) -> float:
+    """Share of all pairs of ``values`` that are equal."""
+    counts = np.unique(values, return_counts=True)[1]
+    return float((counts * (counts - 1)).sum() / (len(values) * max(1, len(values) - 1)))
 
 
 def apart(values: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -159,13 +183,18 @@ def page(found: pd.DataFrame) -> str:
         lines += [f"## {table}, `{metric}`, {size} labels ({part['draws'].iloc[0]} draws)", ""]
         tau, shared = (part[part["kind"] == kind] for kind in ("tau", "shared"))
         others = list(shared["subject"].unique())
-        header = ["method", *(f"tau, {name}" for name in PARTS), "errors go with", *(f"shared: {o}" for o in others)]
+        header = [
+            "method",
+            *(f"tau, {name}" for name in (*PARTS, BY_LOT)),
+            "errors go with",
+            *(f"shared: {o}" for o in others),
+        ]
         lines += [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
         for method in part["method"].unique():
             taus = tau[tau["method"] == method].set_index("subject")["value"]
             same = shared[shared["method"] == method].set_index("subject")["value"]
             cells = [
-                *(f"{taus[name]:.3f}" for name in PARTS),
+                *(f"{taus[name]:.3f}" for name in (*PARTS, BY_LOT)),
                 strongest(part[(part["kind"] == "property") & (part["method"] == method)]),
                 *(f"{same[other]:.2f}" for other in others),
             ]

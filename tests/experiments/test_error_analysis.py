@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from experiments import error_analysis
-from experiments.error_analysis import figures_of, page, ranks, strongest
+from experiments.error_analysis import BY_LOT, figures_of, looked_at, page, ranks, strongest, tied
+from nasrlm.metrics import kendall_tau
 from search_spaces.errors import DataNotFoundError, UsageError
 
 needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
@@ -48,6 +49,17 @@ def test_errors_are_traced_to_what_causes_them() -> None:
     assert written.count("\n| deep") == 2 and "16 labels (1 draws)" in written
 
 
+def test_ties_by_lot_are_as_good_as_lots() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=1000)
+    coarse = np.round(2 * (truth + 0.5 * rng.normal(size=1000)))
+    rows = figures_of(truth, {"coarse": coarse}, np.arange(10), pd.DataFrame(index=range(10)))
+    taus = {subject: value for kind, _, subject, value in rows if kind == "tau"}
+    lots = [kendall_tau(truth, coarse + 1e-6 * rng.normal(size=1000)) for _ in range(20)]
+    assert taus["all"] > taus[BY_LOT] + 0.03 and taus[BY_LOT] == pytest.approx(np.mean(lots), abs=0.005)
+    assert tied(np.array([1.0, 1.0, 2.0, 3.0])) == pytest.approx(1 / 6) and tied(np.ones(1)) == 0
+
+
 def test_equal_values_share_their_rank() -> None:
     np.testing.assert_allclose(ranks(np.array([3.0, 1.0, 3.0, 9.0])), [0.5, 0.0, 0.5, 1.0])
 
@@ -64,3 +76,8 @@ def test_tables_that_the_benchmark_has_not_are_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "argv", ["error_analysis", "--tables", "imagenet"])
     with pytest.raises(UsageError, match="imagenet"):
         error_analysis.main()
+    with pytest.raises(UsageError, match="choose from cifar10_test, pixel3_latency_ms"):
+        looked_at("nasbench201:params")
+    protocol, metric = looked_at("nasbench201:eyeriss_latency_ms")
+    assert (protocol.table, metric) == ("nasbench201", "eyeriss_latency_ms")
+    assert looked_at("nasbench101")[1] == "cifar10_test"
