@@ -7,11 +7,11 @@
 Reads the predictions of the benchmark under ``runs/kendall_tau`` and fits nothing. For every draw of labels that all
 methods have a run on it takes the error of a network to be its predicted rank less the mean predicted rank of networks
 that are as good: a ranking that is merely uncertain shrinks towards the middle, which is no trait of a network. Writes
-to ``results/error_analysis.md``, as means over draws, Kendall tau within the worst quarter, the middle half and the
-best quarter of the networks by their true value, and what it would be of all if the method told apart by lot what it
-gives the same value, as a tie costs less than an error; the free targets (``surrogates.free_targets``) that the errors
-correlate with most among networks that are as good; and the correlation of errors between methods, to which the noise
-of the labels adds. ``results/error_analysis.csv`` holds the same.
+to ``results/error_analysis.md``, as means over draws, Kendall tau of all networks and within the worst quarter, the
+middle half and the best quarter by true value, and of all as if equal predictions were told apart by lot, since tau-b
+charges less for a tie than for an error; the free targets (``surrogates.free_targets``) that the errors correlate with
+most among networks that are as good; and the correlation of errors between methods, to which the noise of the labels
+adds. ``results/error_analysis.csv`` holds the same.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from nasrlm.labels.tables import LabelTable
 from nasrlm.metrics import kendall_tau
 from search_spaces.errors import DataNotFoundError, UsageError
 from surrogates.free_targets import free_targets
+from surrogates.rlm.distillation import tau_by_lot
 
 FOLDER = RUNS / "kendall_tau"
 PAGE = RESULTS / "error_analysis.md"
 #: Parts of the networks by their true value, as shares.
 PARTS = {"worst quarter": (0.0, 0.25), "middle half": (0.25, 0.75), "best quarter": (0.75, 1.0), "all": (0.0, 1.0)}
-#: Of all networks, if equal predictions were told apart by lot: tau-b is divided by the root of the share of pairs that
-#: are not tied, so what is tied is expected to be as much worse.
+#: Of all networks, if the method told apart by lot what it gives equal values.
 BY_LOT = "all, ties by lot"
 #: Networks whose properties are counted, and properties that are named.
 COUNTED, NAMED = 2000, 3
@@ -58,7 +58,7 @@ def main() -> None:
         "--tables", default="nasbench201,nasbench101", help="table or table:metric; its first metric by default"
     )
     options = parser.parse_args()
-    methods, asked = options.methods.split(","), [looked_at(name) for name in options.tables.split(",")]
+    methods, asked = options.methods.split(","), list(dict.fromkeys(map(looked_at, options.tables.split(","))))
     rows = [row for one, metric in asked for size in one.sizes for row in analysed(one, metric, size, methods)]
     if not rows:
         tables = ",".join(dict.fromkeys(one.table for one, _ in asked))
@@ -139,8 +139,7 @@ def figures_of(
         for part, (low, high) in PARTS.items():
             rows = (place >= low) & (place <= high)
             figures.append(("tau", method, part, float(np.nan_to_num(kendall_tau(truth[rows], guess[rows])))))
-        *_, (_, _, _, whole) = figures
-        figures.append(("tau", method, BY_LOT, whole * (1 - tied(guess)) ** 0.5))
+        figures.append(("tau", method, BY_LOT, tau_by_lot(truth, guess)))
         for name in properties:
             values = apart(ranks(properties[name].to_numpy()), place[chosen])
             if np.ptp(values):
@@ -148,12 +147,6 @@ def figures_of(
         for other in guesses:
             figures.append(("shared", method, other, correlation(errors[method], errors[other])))
     return figures
-
-
-def tied(values: np.ndarray) -> float:
-    """Share of all pairs of ``values`` that are equal."""
-    counts = np.unique(values, return_counts=True)[1]
-    return float((counts * (counts - 1)).sum() / (len(values) * max(1, len(values) - 1)))
 
 
 def apart(values: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -54,12 +54,15 @@ def configure(surrogate: Surrogate, options: Sequence[str], *, seed: int) -> Non
     chosen = dict(option.partition("=")[::2] for option in options)
     if "seed" in settings:
         chosen.setdefault("seed", str(seed))
+    changed: dict[str, dict[str, Any]] = {}
     for name, text in chosen.items():
         if name not in settings:
             raise UnknownNameError(f"setting of {type(surrogate).__name__}", name, settings)
         for attribute in settings[name]:
-            config = getattr(surrogate, attribute)
-            setattr(surrogate, attribute, replace(config, **{name: _like(getattr(config, name), name, text)}))
+            default = getattr(getattr(surrogate, attribute), name)
+            changed.setdefault(attribute, {})[name] = _like(default, name, text)
+    for attribute, values in changed.items():  # all at once: one may ask for another
+        setattr(surrogate, attribute, replace(getattr(surrogate, attribute), **values))
 
 
 def few_shot(
@@ -164,6 +167,14 @@ def _run(
     return fitted
 
 
+def _guessed(text: str) -> float | str:
+    """A value of the type that ``text`` has by its looks, where no default tells."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _like(default: object, name: str, text: str) -> object:
     """``text`` as a value of the type of ``default``."""
     try:
@@ -176,8 +187,8 @@ def _like(default: object, name: str, text: str) -> object:
                 return float(text)
             case str() if text:
                 return text
-            case tuple() if default:
-                return tuple(_like(default[0], name, part) for part in text.split(","))
+            case tuple():
+                return tuple(_like(default[0] if default else _guessed(part), name, part) for part in text.split(","))
     except (ValueError, KeyError):
         pass
     raise UsageError(f"--option {name}={text}: expected name=value with a value like {default!r}")

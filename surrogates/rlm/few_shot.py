@@ -151,8 +151,8 @@ class FineTunedRLM(RLM):
         """
         self._refuse(request.labels)
         graphs, labels = request.graphs, request.labels
-        functions = functions_of(graphs, self.reading)
-        part = grouped_folds(functions, self.teaching.trust_folds, seed=self.training.seed)
+        part = grouped_folds(functions_of(graphs, self.reading), self.teaching.trust_folds, seed=self.training.seed)
+        alike = np.unique(self._own_texts(graphs), return_inverse=True)[1]
         values = labels.to_numpy(dtype=float)
         left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
         if not left:
@@ -168,7 +168,7 @@ class FineTunedRLM(RLM):
             begun = replace(self.start, shrink=shrunk)
             predicted, ends = self._without(request, part, left, begun)
             views = np.concatenate([predicted, guessed[None]])
-            found.append((begun, OutOfFold(labels, part, views, ends, functions, self.teaching.stacked)))
+            found.append((begun, OutOfFold(labels, part, views, ends, alike, self.teaching.stacked)))
         self._begun, asked = max(found, key=lambda one: float(one[1].taus[0].mean()))
         return asked
 
@@ -287,8 +287,8 @@ class FineTunedRLM(RLM):
         else:
             found, models = np.array([processes.trust(column) for column in values.T]), len(self._trainings())
             trust = np.array([*[(1 - found) / models] * models, found])
-        if self._out_of_fold is None and not trust[1:].any():
-            return  # nobody teaches but the model itself
+            if not trust[1:].any():
+                return  # so few labels make nobody a teacher but the model, which would learn its own errors by heart
         guessed = np.stack([processes.guess(column)[len(graphs) :] for column in values.T], axis=1)
         others = [
             self._untaught(how, self._begun)._refitted(request, graphs, request.labels) for how in self._trainings()[1:]

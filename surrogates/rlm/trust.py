@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from surrogates.rlm.calibration import LEAST_LABELS, out_of_fold_spread
-from surrogates.rlm.distillation import pseudo_labels, shares, tau
+from surrogates.rlm.distillation import pseudo_labels, shares, tau, tau_by_lot
 from surrogates.rlm.scales import Scale
 
-#: Shares that are tried where teachers are stacked are multiples of one part in so many.
-PARTS = 10
+#: Shares that are tried where teachers are stacked are multiples of one in so many.
+STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class OutOfFold:
         predicted: What each teacher predicts, ``(t, n, m)``: models in the metric's unit, the last one, the processes,
             normal scores. NaN where a teacher had no label to learn from.
         ends: Lowest and highest quantile that the first model predicts, ``(2, n, m)``.
-        function: Which of them are of functionally identical networks, ``(n,)``; these were set aside together.
+        alike: Which of them are of networks that read alike, ``(n,)``: equal numbers.
         stacked: ``TeachingConfig.stacked``.
     """
 
@@ -40,7 +40,7 @@ class OutOfFold:
     part: np.ndarray
     predicted: np.ndarray
     ends: np.ndarray
-    function: np.ndarray
+    alike: np.ndarray
     stacked: bool = False
 
     @cached_property
@@ -64,23 +64,24 @@ class OutOfFold:
         return pd.DataFrame({name: self._best_shares(column) for column, name in enumerate(self.labels.columns)})
 
     def _best_shares(self, column: int) -> np.ndarray:
-        """Those ``(t,)`` whose mean orders best what was set aside of one metric; of several the most even.
+        """The shares ``(t,)`` whose mean orders best what was set aside of one metric; of several the most even.
 
-        Functionally identical networks count once. A teacher to whom they look alike would gain by every tie among
-        them, and networks unlike all others, which is what a model is asked about, would hardly count.
+        Networks that are alike count once: networks unlike all others, which a model is asked about, would hardly
+        count beside many of a kind. What the mean cannot tell apart counts as if told by lot, lest a teacher be
+        followed for what it does not see.
         """
         teachers, labels = len(self.predicted), self.labels.iloc[:, [column]]
-        grid = map(np.array, product(np.linspace(0, 1, PARTS + 1), repeat=teachers))
+        grid = map(np.array, product(np.linspace(0, 1, STEPS + 1), repeat=teachers))
         tried = [np.full(teachers, 1 / teachers), *(one for one in grid if np.isclose(one.sum(), 1))]
         tried.sort(key=lambda one: float(np.ptp(one)))
         seen = np.vstack([labels.to_numpy(dtype=float).T, self.predicted[:, :, column]])
-        once = pd.DataFrame(seen.T).groupby([self.part, self.function]).mean().dropna()
+        once = pd.DataFrame(seen.T).groupby([self.part, self.alike]).mean().dropna()
         found = np.zeros(len(tried))
         for _, rows in once.groupby(level=0):
             truth, *views, processes = rows.to_numpy().T
             models = [pd.DataFrame({str(labels.columns[0]): view}) for view in views]
             together = (pseudo_labels(models, processes[:, None], one[:, None], labels) for one in tried)
-            found += [tau(truth, mean.to_numpy()[:, 0]) for mean in together]
+            found += [tau_by_lot(truth, mean.to_numpy()[:, 0]) for mean in together]
         return tried[int(np.argmax(found))]
 
     def spread(self, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:

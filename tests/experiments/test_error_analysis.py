@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from experiments import error_analysis
-from experiments.error_analysis import BY_LOT, figures_of, looked_at, page, ranks, strongest, tied
+from experiments.error_analysis import BY_LOT, figures_of, looked_at, page, ranks, strongest
 from nasrlm.metrics import kendall_tau
 from search_spaces.errors import DataNotFoundError, UsageError
+from surrogates.rlm.distillation import tied
 
 needs_tables = pytest.mark.skipif(not os.environ.get("NASRLM_DATA"), reason="NASRLM_DATA names no folder of tables")
 

@@ -164,6 +164,16 @@ def test_labels_calibrate_unless_there_are_too_few_or_some_are_set_aside_for_tru
         assert surrogate.calibration.folds == expected
 
 
+def test_options_may_ask_for_one_another_in_any_order() -> None:
+    surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], 600, ())
+    assert surrogate is not None
+    configure(surrogate, ["stacked=true", "shrinks=0.7,1", "freeze=encoder", "trust_folds=4", "pool=64"], seed=0)
+    assert surrogate.teaching.stacked and surrogate.teaching.trust_folds == 4
+    assert surrogate.teaching.shrinks == (0.7, 1.0) and surrogate.start.freeze == ("encoder",)
+    with pytest.raises(UsageError, match=r"trust_folds=0\.5: expected name=value with a value like 4"):
+        configure(surrogate, ["trust_folds=0.5"], seed=0)
+
+
 def test_folds_asked_for_and_networks_set_aside_stand(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,7 +216,7 @@ def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch:
             unseen.part[rows],
             unseen.predicted[:, rows][:, :, [index]],
             unseen.ends[:, rows][:, :, [index]],
-            unseen.function[rows],
+            unseen.alike[rows],
         )
         _, own, fresh = asked[index]
         assert own.shape == (64,) and fresh.shape == (60, 3)
@@ -250,6 +250,25 @@ def test_who_is_followed_alone_is_learned_from(start: Path, monkeypatch: pytest.
         rlm = FineTunedRLM(config, training, teaching=teaching).fit(few, labels)
         likeness = [scipy.stats.spearmanr(rlm.predict(test).mean[:, 0], view).statistic for view in views]
         assert np.argmax(likeness) == teacher
+
+
+def test_stacked_teachers_are_followed_in_the_shares_that_order_best(
+    start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of layers follows from counts; a model that learns nothing has only noise to add."""
+    few, test = networks(60, 1), networks(60, 2)
+    labels, truth = (free_targets(nets)[["live_depth"]].set_axis(["hops"], axis=1) for nets in (few, test))
+    still = replace(QUICK, epochs=1, learning_rate=1e-9)
+    teaching = TeachingConfig(300, trust_folds=3, stacked=True, passes=30, pool_rate=1e-2)
+    found = {}
+    for alone in False, True:
+        if alone:
+            monkeypatch.setattr(OutOfFold, "_best_shares", lambda self, column: np.array([1.0, 0.0]))
+        rlm = FineTunedRLM(StartConfig(str(start), like=""), still, teaching=teaching).fit(few, labels)
+        assert rlm._out_of_fold is not None
+        found[alone] = scipy.stats.kendalltau(rlm.predict(test).mean[:, 0], truth["hops"]).statistic
+        assert alone or rlm._out_of_fold.shares["hops"][1] >= 0.8
+    assert found[False] > 0.6 > found[True]
 
 
 def test_what_a_pool_asks_for(start: Path) -> None:

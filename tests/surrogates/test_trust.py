@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogates.rlm.distillation import pseudo_labels, tau
+from surrogates.rlm.distillation import pseudo_labels, tau_by_lot
 from surrogates.rlm.trust import OutOfFold
 
 COUNT, PARTS = 90, 3
@@ -24,13 +24,13 @@ def asked(truth: np.ndarray, models: list[np.ndarray], processes: np.ndarray, *,
 
 
 def tau_of(found: OutOfFold, shares: np.ndarray) -> float:
-    """Kendall tau of the mean of all views, the mean over what was set aside."""
+    """Kendall tau of the mean of all views, ties by lot, the mean over what was set aside."""
     taus = []
     for part in np.unique(found.part):
         rows = found.part == part
         models = [pd.DataFrame({"score": view[rows, 0]}) for view in found.predicted[:-1]]
         mean = pseudo_labels(models, found.predicted[-1, rows], shares[:, None], found.labels)
-        taus.append(tau(found.labels["score"].to_numpy()[rows], mean["score"].to_numpy()))
+        taus.append(tau_by_lot(found.labels["score"].to_numpy()[rows], mean["score"].to_numpy()))
     return float(np.mean(taus))
 
 
@@ -69,16 +69,26 @@ def test_labels_that_cannot_tell_follow_all_alike() -> None:
     np.testing.assert_allclose(found.shares["score"], 1 / 3)
 
 
-def test_identical_networks_count_once() -> None:
-    """A model knows sixty networks to be one function and orders the others worse than the processes do."""
-    rng = np.random.default_rng(4)
-    alike = np.arange(2 * COUNT) >= COUNT
-    truth = np.where(alike, -3.0, rng.normal(size=2 * COUNT))
-    model = np.where(alike, -3.0, truth + 1.0 * rng.normal(size=2 * COUNT))
-    processes = truth + 0.3 * rng.normal(size=2 * COUNT)
+def test_networks_that_read_alike_count_once() -> None:
+    """Most networks are copies of a few, which a model orders well, and all others worse than processes do."""
+    rng, count, kinds = np.random.default_rng(4), 5 * COUNT, 3 * PARTS  # three kinds in each part
+    rows = np.arange(count)
+    copies, kind = rows >= COUNT, rows % kinds
+    truth = np.where(copies, rng.normal(size=kinds)[kind], rng.normal(size=count))
+    model, processes = (truth + np.where(copies == well, 0.1, 1.5) * rng.normal(size=count) for well in (True, False))
     found = asked(truth, [model], processes)
-    part, function = np.where(alike, 0, found.part), np.where(alike, 2 * COUNT, found.function)
-    assert replace(found, part=part, function=function).shares["score"][0] <= 0.3 < found.shares["score"][0]
+    once = replace(found, alike=np.where(copies, count + kind, found.alike))
+    assert once.shares["score"][0] <= 0.3 < 0.7 <= found.shares["score"][0]
+
+
+def test_what_a_teacher_cannot_tell_apart_does_not_speak_for_it() -> None:
+    """Processes that see what the model sees, but coarsely."""
+    rng, followed = np.random.default_rng(5), []
+    for _ in range(10):
+        truth = rng.normal(size=COUNT)
+        model = truth + 0.5 * rng.normal(size=COUNT)
+        followed.append(asked(truth, [model], np.round(model)).shares["score"][1])
+    assert np.mean(followed) <= 0.6
 
 
 def test_a_part_without_an_answer_does_not_count() -> None:
@@ -87,3 +97,22 @@ def test_a_part_without_an_answer_does_not_count() -> None:
     model, processes = truth + 0.1 * rng.normal(size=COUNT), rng.normal(size=COUNT)
     model[::PARTS] = np.nan
     assert asked(truth, [model], processes).shares["score"][0] >= 0.9
+
+
+def test_gaps_in_labels_do_not_count() -> None:
+    rng = np.random.default_rng(6)
+    truth = rng.normal(size=COUNT)
+    model, processes = (truth + sigma * rng.normal(size=COUNT) for sigma in (0.3, 0.5))
+    known = rng.random(COUNT) < 0.7
+    gaps = asked(np.where(known, truth, np.nan), [model], processes)
+    alone = asked(truth[known], [model[known]], processes[known])
+    alone = replace(alone, part=gaps.part[known])
+    np.testing.assert_array_equal(gaps.shares["score"], alone.shares["score"])
+
+
+def test_of_several_the_most_even_shares() -> None:
+    rng = np.random.default_rng(7)
+    truth = rng.normal(size=COUNT)
+    model = truth + 0.2 * rng.normal(size=COUNT)
+    shares = asked(truth, [model, model], rng.normal(size=COUNT)).shares["score"]
+    assert shares[2] <= 0.1 and abs(shares[0] - shares[1]) <= 0.1
