@@ -25,7 +25,6 @@ from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import given, labels_of, networks, table_of
 from nasrlm.bench.methods import Method, find
-from nasrlm.bench.pretrained import TEACHING
 from nasrlm.bench.protocol import Protocol, draw
 from nasrlm.bench.runs import pin_threads
 from nasrlm.metrics import kendall_tau
@@ -35,6 +34,16 @@ FOLDER = RUNS / "kendall_tau"
 #: The benchmark reports the seeds 0, 1, …; these are far from them.
 FIRST_SEED = 100
 KEYS = ["code", "method", "variant", "table", "metric", "n_labels", "first_seed", "seeds"]
+#: How 512 labels are carried further by networks without labels, in fewer steps than the recipe takes without.
+TAUGHT: Mapping[str, object] = {
+    "training.epochs": 56,
+    "teaching.pool": 2048,
+    "teaching.passes": 4,
+    "teaching.trust_folds": 3,
+    "teaching.trust_epochs": 5 / 6,
+    "teaching.stacked": True,
+    "teaching.genes": True,
+}
 #: Variants of every graph network.
 READINGS: Mapping[str, Mapping[str, object]] = {
     "standing": {},
@@ -113,8 +122,8 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "shrinks": {"teaching.trust_folds": 4, "teaching.shrinks": (0.7,)},
         "stacked": {"teaching.trust_folds": 4, "teaching.stacked": True},
         "calm": {"teaching.calm": True},
-        "taught": TEACHING,
-        "taught_calm": {**TEACHING, "teaching.calm": True},
+        "taught": TAUGHT,
+        "taught_calm": {**TAUGHT, "teaching.calm": True},
     },
 }
 
