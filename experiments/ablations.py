@@ -90,6 +90,11 @@ LEVERS = {
     "first_digits": Lever("digits weighted 4:2:1", {"training.digit_weights": (4.0, 2.0, 1.0)}),
     # 6: how it is fine-tuned
     "no_pool": Lever("learns no pseudo-labels of fresh networks", {"teaching.pool": 0}),
+    "genes": Lever("processes that teach read genes, too", {"teaching.genes": True}),
+    "stacked": Lever(
+        "teachers followed in the shares whose mean orders best what was set aside",
+        {"teaching.trust_folds": 4, "teaching.stacked": True},
+    ),
     "ensemble": Lever("three fits, their ranks averaged", fits=3),
     "no_average": Lever("no average of the weights over the steps", {"training.ema": 0.0}),
     "unanchored": Lever("weights not drawn back to the checkpoint's", {"training.anchor": 0.0}),
