@@ -66,9 +66,11 @@ def main() -> None:
     if known := [path for path in (committed, *options.take) if path.is_file()]:
         labels = {(p.table, m): labels_print(table_of(p, folder), m) for p in every for m in p.metrics}
         for path in known:
-            taken = Store(folder).restore(
-                pd.read_parquet(path), every, labels, lambda run, protocol: is_current(run, protocol, folder)
-            )
+            try:
+                runs = pd.read_parquet(path)
+            except ValueError as error:
+                parser.error(f"{path} is no parquet file of runs: {error}")
+            taken = Store(folder).restore(runs, every, labels, lambda run, protocol: is_current(run, protocol, folder))
             print(f"{taken} runs taken over from {path}")
     if not options.summary:
         todo = plan(chosen, methods, folder)

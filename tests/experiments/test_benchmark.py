@@ -231,10 +231,12 @@ def test_runs_of_another_machine_are_taken(
     assert f"1 runs taken over from {there}" in capsys.readouterr().out
     runs = pd.read_parquet(elsewhere / "runs" / name / f"{name}.parquet")
     assert sorted(runs["method"]) == ["flops", "params"]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--take", str(elsewhere / "absent.parquet")])
-    with pytest.raises(SystemExit):
-        kendall_tau.main()
-    assert "absent.parquet: no such file" in capsys.readouterr().err
+    (elsewhere / "page.md").write_text("# Kendall tau")
+    for wrong, why in ("absent.parquet", "no such file"), ("page.md", "no parquet file of runs"):
+        monkeypatch.setattr(sys, "argv", [*arguments, "--take", str(elsewhere / wrong)])
+        with pytest.raises(SystemExit):
+            kendall_tau.main()
+        assert wrong in (said := capsys.readouterr().err) and why in said
 
 
 @pytest.mark.slow
