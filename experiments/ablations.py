@@ -72,7 +72,7 @@ LEVERS = {
     STANDING: Lever("the recipe: free targets, labels of other spaces, then these labels"),
     # 1, 5: what is learned before the labels
     SCRATCH: Lever("no pretraining", method="rlm_scratch"),
-    "no_labels": Lever("pretraining on free targets alone", start=FREE),
+    "no_labels": Lever("starts from free targets alone: no labels of other spaces, nor proxies of tables", start=FREE),
     # 2: ranking through the digits
     "no_ranking": Lever("digit cross-entropy alone", {"training.ranking": 0.0}),
     "quantile_ranking": Lever("ranks the expected quantile, not the slope", {"training.ranking_by": "quantile"}),

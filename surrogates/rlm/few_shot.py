@@ -288,7 +288,7 @@ class FineTunedRLM(RLM):
             found, models = np.array([processes.trust(column) for column in values.T]), len(self._trainings())
             trust = np.array([*[(1 - found) / models] * models, found])
             if not trust[1:].any():
-                return  # so few labels make nobody a teacher but the model, which would learn its own errors by heart
+                return  # nobody teaches but the model itself
         guessed = np.stack([processes.guess(column)[len(graphs) :] for column in values.T], axis=1)
         others = [
             self._untaught(how, self._begun)._refitted(request, graphs, request.labels) for how in self._trainings()[1:]

@@ -100,11 +100,12 @@ def test_a_part_without_an_answer_does_not_count() -> None:
 
 
 def test_gaps_in_labels_do_not_count() -> None:
+    """What processes say of networks without a label, however far off, does not change how they are mixed in."""
     rng = np.random.default_rng(6)
     truth = rng.normal(size=COUNT)
     model, processes = (truth + sigma * rng.normal(size=COUNT) for sigma in (0.3, 0.5))
     known = rng.random(COUNT) < 0.7
-    gaps = asked(np.where(known, truth, np.nan), [model], processes)
+    gaps = asked(np.where(known, truth, np.nan), [model], np.where(known, processes, 100.0))
     alone = asked(truth[known], [model[known]], processes[known])
     alone = replace(alone, part=gaps.part[known])
     np.testing.assert_array_equal(gaps.shares["score"], alone.shares["score"])
