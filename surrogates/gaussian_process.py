@@ -10,7 +10,7 @@ of their ranks: outliers do not matter, order does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple, TypeAlias
@@ -27,9 +27,13 @@ Features: TypeAlias = Sequence[np.ndarray | None]
 #: Grid of settings: length scale, share of the linear kernel, noise variance (of labels of variance 1).
 LENGTHS = (0.5, 1.0, 2.0)
 LINEAR = (0.0, 0.5, 1.0)
-NOISE = (0.05, 0.1, 0.2, 0.4)
-#: Shares of the kernel on the common set beside that on another.
-BESIDE = (0.0, 1 / 3, 2 / 3)
+NOISE = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
+#: Shares of the kernel on a set that is added to another.
+BESIDE = (1 / 3, 2 / 3)
+#: Length scale and share of the linear kernel by which sums of sets are tried first. Those whose log likelihood is
+#: further below the best than this, and this a label, are tried no further.
+MIDDLE = (1.0, 0.5)
+HOPELESS, HOPELESS_A_LABEL = 20.0, 0.1
 #: Choices that are less probable than this are left out.
 PROBABLE = 1e-3
 
@@ -41,27 +45,22 @@ class Kernel(NamedTuple):
         number: The set of features that it reads.
         length: Length scale.
         linear: Share of the linear kernel.
-        beside: Share of the same kernel on the common set.
+        beside: Share of the same kernel on the set that is added.
+        added: Number of that set; the same as ``number`` where none is.
     """
 
     number: int
     length: float
     linear: float
     beside: float
+    added: int
 
-    def between(self, points: Features, known: Features, common: int | None) -> np.ndarray:
-        """``(k, n)``, of ``k`` points and ``n`` known ones, by their features; ``common``: number of the common set."""
-        found = (1 - self.beside) * self._on(points[self.number], known[self.number])
-        if common is not None and self.beside:
-            found += self.beside * self._on(points[common], known[common])
+    def between(self, points: Features, known: Features) -> np.ndarray:
+        """``(k, n)``, of ``k`` points and ``n`` known ones, by their features."""
+        found = (1 - self.beside) * _alike(points[self.number], known[self.number], self.length, self.linear)
+        if self.beside:
+            found += self.beside * _alike(points[self.added], known[self.added], self.length, self.linear)
         return found
-
-    def _on(self, one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
-        assert one is not None and other is not None
-        products = one @ other.T / one.shape[1]
-        squares = [(part**2).sum(axis=1) / part.shape[1] for part in (one, other)]
-        distances = np.maximum(squares[0][:, None] + squares[1][None] - 2 * products, 0.0)
-        return np.asarray(self.linear * products + (1 - self.linear) * np.exp(-0.5 * distances / self.length**2))
 
 
 class Term(NamedTuple):
@@ -80,25 +79,26 @@ class GaussianProcess:
         terms: What adds up to a prediction.
         shares: Expected share of each set of features in the kernel.
         noise: Expected noise variance.
-        common: Number of the set that is added to others; None for none.
     """
 
     features: tuple[np.ndarray | None, ...]
     terms: tuple[Term, ...]
     shares: tuple[float, ...]
     noise: float
-    common: int | None = None
 
     @classmethod
-    def fit(cls, sets: Sequence[np.ndarray], values: np.ndarray, common: int | None = None) -> GaussianProcess:
+    def fit(
+        cls, sets: Sequence[np.ndarray], values: np.ndarray, common: Collection[int] = (), least_noise: float = NOISE[0]
+    ) -> GaussianProcess:
         """The average of all processes on one of ``sets`` each, by how likely they make ``values``.
 
         Args:
             sets: Features of the same ``n`` points, ``(n, d)`` each, of about zero mean and unit variance; a set
                 without features is not read.
             values: ``(n,)``, finite; only their order counts.
-            common: Number of a set that speaks of something else than all others: there are also processes on another
-                set and this one, the sum of a function of each (``BESIDE``).
+            common: Numbers of sets that speak of something else than the others: there are also processes on one of the
+                others and one of these, the sum of a function of each (``BESIDE``).
+            least_noise: Variances of noise below this are not considered.
 
         Raises:
             UsageError: No set has a feature, or there is no point.
@@ -108,16 +108,17 @@ class GaussianProcess:
             shapes = ", ".join(str(features.shape) for features in sets)
             raise UsageError(f"a Gaussian process needs points with features, got arrays of shape {shapes or 'none'}")
         scores = normal_scores(values)
-        common = common if common in read else None
-        kernels = [
-            Kernel(number, length, linear, beside)
-            for number, length, linear in product(read, LENGTHS, LINEAR)
-            for beside in ((0.0,) if common in (None, number) else BESIDE)
-        ]
-        fitted = [one for kernel in kernels for one in _fitted(kernel.between(sets, sets, common), scores)]
+        noises = [noise for noise in NOISE if noise >= least_noise]
+        others, parts = ([n for n in read if (n in common) == wanted] for wanted in (False, True))
+        sums = _likely(sets, scores, noises, [*product(others, BESIDE, parts)])
+        kernels, fitted = [], []
+        for length, linear in product(LENGTHS, LINEAR):
+            for kernel, known in _kernels(sets, [*((n, 0.0, n) for n in read), *sums], length, linear):
+                kernels.append(kernel)
+                fitted += _fitted(known, scores, noises)
         probabilities = softmax([likelihood for likelihood, _ in fitted])
         probabilities[probabilities < PROBABLE] = 0
-        probabilities = (probabilities / probabilities.sum()).reshape(len(kernels), len(NOISE))
+        probabilities = (probabilities / probabilities.sum()).reshape(len(kernels), len(noises))
         solved = np.reshape([weights for _, weights in fitted], (*probabilities.shape, len(scores)))
         terms = tuple(
             Term(kernel, chosen @ weights)
@@ -127,14 +128,13 @@ class GaussianProcess:
         shares = np.zeros(len(sets))
         for kernel, chosen in zip(kernels, probabilities.sum(axis=1), strict=True):
             shares[kernel.number] += (1 - kernel.beside) * chosen
-            if common is not None:
-                shares[common] += kernel.beside * chosen
+            shares[kernel.added] += kernel.beside * chosen
         features = tuple(features if share else None for features, share in zip(sets, shares, strict=True))
-        return cls(features, terms, tuple(shares.tolist()), float(probabilities.sum(axis=0) @ NOISE), common)
+        return cls(features, terms, tuple(shares.tolist()), float(probabilities.sum(axis=0) @ noises))
 
     def predict(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """Expected normal scores, ``(k,)``, of points by their features, ``(k, d)`` by set as in ``fit``."""
-        return np.asarray(sum(kernel.between(sets, self.features, self.common) @ w for kernel, w in self.terms))
+        return np.asarray(sum(kernel.between(sets, self.features) @ w for kernel, w in self.terms))
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
@@ -142,10 +142,38 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
     return np.asarray(norm.ppf((rankdata(values, axis=0) - 0.5) / len(values)))
 
 
-def _fitted(kernel: np.ndarray, scores: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """By ``NOISE``: log marginal likelihood of ``scores``, up to a constant, and ``K^-1 y``."""
+def _alike(one: np.ndarray | None, other: np.ndarray | None, length: float, linear: float) -> np.ndarray:
+    assert one is not None and other is not None
+    products = one @ other.T / one.shape[1]
+    squares = [(part**2).sum(axis=1) / part.shape[1] for part in (one, other)]
+    distances = np.maximum(squares[0][:, None] + squares[1][None] - 2 * products, 0.0)
+    return np.asarray(linear * products + (1 - linear) * np.exp(-0.5 * distances / length**2))
+
+
+def _kernels(
+    sets: Sequence[np.ndarray], read: Sequence[tuple[int, float, int]], length: float, linear: float
+) -> Iterator[tuple[Kernel, np.ndarray]]:
+    """Kernels on the sets and sums of sets in ``read``, and what they say of the points: each set is looked at once."""
+    numbers = {number for first, _, last in read for number in (first, last)}
+    one = {number: _alike(sets[number], sets[number], length, linear) for number in numbers}
+    for number, beside, added in read:
+        known = (1 - beside) * one[number] + beside * one[added] if beside else one[number]
+        yield Kernel(number, length, linear, beside, added), known
+
+
+def _likely(
+    sets: Sequence[np.ndarray], scores: np.ndarray, noises: Sequence[float], sums: Sequence[tuple[int, float, int]]
+) -> list[tuple[int, float, int]]:
+    """The ``sums`` of sets that may be probable, by how likely they make ``scores`` with settings in the middle."""
+    tried = [max(found for found, _ in _fitted(known, scores, noises)) for _, known in _kernels(sets, sums, *MIDDLE)]
+    least = max(tried, default=0.0) - HOPELESS - HOPELESS_A_LABEL * len(scores)
+    return [one for one, likelihood in zip(sums, tried, strict=True) if likelihood >= least]
+
+
+def _fitted(kernel: np.ndarray, scores: np.ndarray, noises: Sequence[float]) -> list[tuple[float, np.ndarray]]:
+    """By variance of the noise: log marginal likelihood of ``scores``, up to a constant, and ``K^-1 y``."""
     found = []
-    for noise in NOISE:
+    for noise in noises:
         factor = cholesky(kernel + noise * np.eye(len(scores)), lower=True)
         weights = cho_solve((factor, True), scores)
         fit = float(scores @ weights) / len(scores)

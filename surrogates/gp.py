@@ -17,12 +17,13 @@ from search_spaces.errors import CheckpointError, UnknownNameError, UsageError
 from surrogates.base import Prediction, Surrogate
 from surrogates.checkpoint import read_config, write_config
 from surrogates.free_targets import count_sets
-from surrogates.gaussian_process import GaussianProcess, Kernel, Term
+from surrogates.gaussian_process import NOISE, GaussianProcess, Kernel, Term
 from surrogates.genomes import one_hot
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
+from surrogates.shaped_operations import READINGS, by_reading, matrix, vocabulary
 
-FORMAT = 3
+FORMAT = 4
 POINTS = "points.safetensors"
 #: Sets of counts, in the order of ``count_sets``: of the live part of a network, of all of it, and all together.
 COUNTS = ("live", "whole", "both")
@@ -42,11 +43,16 @@ class GPConfig:
             the labels.
         genes: Whether genes are read beside each, which say what is where in a network; the more genes two networks
             share, the more alike they are. Needs ``Networks``.
+        shaped: Whether it is read how often each operation occurs at each of its shapes, too
+            (``surrogates.shaped_operations``), by which latencies add up.
+        least_noise: Least variance of noise that is considered, of labels of variance 1.
     """
 
     inputs: tuple[str, ...] = ()
     counts: tuple[str, ...] = COUNTS
     genes: bool = False
+    shaped: bool = False
+    least_noise: float = 0.05
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))  # JSON makes it a list
@@ -56,11 +62,18 @@ class GPConfig:
                 raise UnknownNameError("set of counts", name, COUNTS)
         if not self.counts:
             raise UsageError(f"counts is empty; choose from {', '.join(COUNTS)}")
+        if not self.least_noise <= NOISE[-1]:
+            raise UsageError(f"least_noise is {self.least_noise}; the most noise considered is {NOISE[-1]}")
 
     @property
     def sets(self) -> tuple[str, ...]:
         """All sets that are read."""
-        return (*self.counts, GENES) if self.genes else self.counts
+        return (*self.counts, *self.parts)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Sets of what networks are made of, which are read beside the others."""
+        return (*([GENES] if self.genes else []), *(READINGS if self.shaped else []))
 
 
 class GPSurrogate(Surrogate):
@@ -74,6 +87,7 @@ class GPSurrogate(Surrogate):
 
     def __init__(self, training: GPConfig | None = None) -> None:
         self.training = training or GPConfig()
+        self._vocabulary: dict[str, tuple[str, ...]] = {}
         self._standards: dict[str, _Standard] = {}
         self._fitted: list[_Fitted] = []
 
@@ -88,15 +102,17 @@ class GPSurrogate(Surrogate):
         names = self.training.inputs
         table = targets(len(graphs), labels, least=2, inputs=names)
         inputs = given_inputs(len(graphs), labels, names, fix="name columns of the labels in GPConfig.inputs")
-        found = self._numbers(graphs, inputs)
-        standards = {name: _Standard.of(numbers, alike=name == GENES) for name, numbers in found.items()}
+        shaped = by_reading(graphs) if self.training.shaped else {}
+        self._vocabulary = {reading: vocabulary(counted) for reading, counted in shaped.items()}
+        found, parts = self._numbers(graphs, inputs), self.training.parts
+        standards = {name: _Standard.of(numbers, alike=name in parts) for name, numbers in found.items()}
         features = [standards[name](numbers) for name, numbers in found.items()]
-        common = len(features) - 1 if self.training.genes else None
+        common = range(len(self.training.counts), len(features))
         fitted = []
         for values in table.to_numpy().T:
             known = np.isfinite(values)
             sets = [columns[known] for columns in features]
-            process = GaussianProcess.fit(sets, values[known], common)
+            process = GaussianProcess.fit(sets, values[known], common, self.training.least_noise)
             fitted.append(_Fitted(process, MonotoneMap.fit(process.predict(sets), values[known])))
         self.metrics, self._standards, self._fitted = tuple(table.columns), standards, fitted
         return self
@@ -129,6 +145,7 @@ class GPSurrogate(Surrogate):
         content = {
             "training": asdict(self.training),
             "metrics": list(self.metrics),
+            "vocabulary": self._vocabulary,
             "fitted": [one.to_json() for one in self._fitted],
         }
         folder = write_config(path, _NAME, FORMAT, content)
@@ -145,6 +162,7 @@ class GPSurrogate(Surrogate):
         try:
             surrogate, arrays = cls(GPConfig(**content["training"])), load_file(folder / POINTS)
             surrogate.metrics = tuple(content["metrics"])
+            surrogate._vocabulary = {reading: tuple(known) for reading, known in content["vocabulary"].items()}
             surrogate._standards = {
                 name: _Standard(arrays[f"centre_{name}"], arrays[f"scale_{name}"]) for name in surrogate.training.sets
             }
@@ -160,7 +178,12 @@ class GPSurrogate(Surrogate):
         """What is known of ``n`` graphs, ``(n, m)`` by set."""
         sets = dict(zip(COUNTS, count_sets(graphs), strict=True))
         found = {counts: np.hstack([sets[counts], inputs]) for counts in self.training.counts}
-        return found | ({GENES: one_hot(graphs, instead="GPConfig(genes=False)")} if self.training.genes else {})
+        if self.training.genes:
+            found[GENES] = one_hot(graphs, instead="GPConfig(genes=False)")
+        if self.training.shaped:
+            shaped = by_reading(graphs)
+            found |= {reading: matrix(counted, self._vocabulary[reading]) for reading, counted in shaped.items()}
+        return found
 
 
 class _Standard(NamedTuple):
@@ -191,7 +214,7 @@ class _Fitted(NamedTuple):
         """All but the arrays."""
         process = self.process
         terms = [term.kernel._asdict() for term in process.terms]
-        known = {"shares": process.shares, "noise": process.noise, "common": process.common}
+        known = {"shares": process.shares, "noise": process.noise}
         return {"terms": terms, **known, "scale": self.scale.to_json()}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -205,5 +228,5 @@ class _Fitted(NamedTuple):
         shares = tuple(content["shares"])
         features = tuple(arrays[f"features_{i}"] if share else None for i, share in enumerate(shares))
         terms = tuple(Term(Kernel(**term), arrays[f"weights_{i}"]) for i, term in enumerate(content["terms"]))
-        process = GaussianProcess(features, terms, shares, content["noise"], content["common"])
+        process = GaussianProcess(features, terms, shares, content["noise"])
         return cls(process, MonotoneMap.from_json(content["scale"]))

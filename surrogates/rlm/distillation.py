@@ -18,7 +18,7 @@ from scipy.special import softmax
 from scipy.stats import kendalltau
 
 from search_spaces.errors import UsageError
-from surrogates.gaussian_process import GaussianProcess, normal_scores
+from surrogates.gaussian_process import NOISE, GaussianProcess, normal_scores
 from surrogates.monotone import MonotoneMap
 from surrogates.rlm.config import TrainingConfig
 
@@ -28,6 +28,8 @@ MOST = 2048
 JUDGED = 64
 #: A teacher is followed by the exponential of this times the Kendall tau of labels set aside and what it says of them.
 SHARPNESS = 20.0
+#: ``TeachingConfig.least_noise``.
+LEAST_NOISE = 0.05
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class TeachingConfig:
             up to the space. Needs ``trust_folds``.
         genes: Whether processes read the genes of networks, too, by which a space knows them: what is where, of which
             counts say nothing.
+        shaped: Whether processes read how often each operation occurs at each of its shapes, too
+            (``surrogates.shaped_operations``), by which latencies add up, and which stage has which blocks.
+        least_noise: Least variance of noise that processes consider, of labels of variance 1. Latencies that are looked
+            up and added have none.
         calm: Whether the model trained without a ranking loss teaches, too. That loss learns a smooth metric to the
             last place, such as a latency that adds up over blocks; of a noisy one it may learn the noise by heart.
         passes: Epochs over the pool, in batches of 64.
@@ -64,6 +70,8 @@ class TeachingConfig:
     stacked: bool = False
     shrinks: tuple[float, ...] = ()
     genes: bool = False
+    shaped: bool = False
+    least_noise: float = LEAST_NOISE
     calm: bool = False
     passes: int = 4
     pool_rate: float = 1e-3
@@ -78,6 +86,8 @@ class TeachingConfig:
             raise UsageError(f"trust_folds is {self.trust_folds}; it must be 0, or 2 at least")
         if not 0 < self.trust_epochs <= 1:
             raise UsageError(f"trust_epochs is {self.trust_epochs}; it must lie in (0, 1]")
+        if not self.least_noise <= NOISE[-1]:
+            raise UsageError(f"least_noise is {self.least_noise}; the most noise considered is {NOISE[-1]}")
         if self.stacked and not self.trust_folds:
             raise UsageError("stacked is True; labels have to be set aside to find the shares, by trust_folds")
         if self.shrinks and not self.trust_folds:
@@ -105,17 +115,18 @@ class Processes:
     Args:
         sets: Sets of numbers, ``(n, m)`` each. A process on each of them guesses, and counts by how likely it makes the
             labels. Numbers that are equal for all networks are left out.
-        genes: Genes, one-hot ``(n, g)``. There are also processes on a set and on the genes, which say what is where in
-            a network; the more genes two of them share, the more alike they are.
+        parts: Further sets, ``(n, g)`` each, of what networks are made of: genes, one-hot, or how often each operation
+            occurs. There are also processes on a set and on one of these; the more parts two networks share, the more
+            alike they are.
+        least_noise: Least variance of noise that is considered, of labels of variance 1.
     """
 
-    def __init__(self, sets: Sequence[np.ndarray], genes: np.ndarray | None = None) -> None:
-        self._features = [normal_scores(_varied(numbers)) for numbers in sets]
-        self._common = len(sets) if genes is not None else None
-        if genes is not None:
-            varied = _varied(genes)
-            deviation = np.sqrt(varied.var(axis=0).sum() / max(1, varied.shape[1]))
-            self._features.append((varied - varied.mean(axis=0)) / (deviation or 1.0))
+    def __init__(
+        self, sets: Sequence[np.ndarray], parts: Sequence[np.ndarray] = (), least_noise: float = LEAST_NOISE
+    ) -> None:
+        self._least_noise = least_noise
+        self._features = [*(normal_scores(_varied(numbers)) for numbers in sets), *map(_alike, map(_varied, parts))]
+        self._common = range(len(sets), len(sets) + len(parts))
 
     def guess(self, values: np.ndarray) -> np.ndarray:
         """Expected normal scores of all networks, ``(n,)``; zeros where fewer than three labels are known.
@@ -145,8 +156,15 @@ class Processes:
         return max(0.0, tau(values[judged], np.array(without))) ** 2
 
     def _guess(self, values: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        process = GaussianProcess.fit([numbers[known] for numbers in self._features], values[known], self._common)
+        features = [numbers[known] for numbers in self._features]
+        process = GaussianProcess.fit(features, values[known], self._common, self._least_noise)
         return np.asarray(process.predict([numbers[wanted] for numbers in self._features]))
+
+
+def _alike(numbers: np.ndarray) -> np.ndarray:
+    """Numbers around 0 in units of a deviation that is the same for all columns."""
+    deviation = np.sqrt(numbers.var(axis=0).sum() / max(1, numbers.shape[1]))
+    return np.asarray((numbers - numbers.mean(axis=0)) / (deviation or 1.0))
 
 
 def _varied(numbers: np.ndarray) -> np.ndarray:

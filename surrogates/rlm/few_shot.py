@@ -31,6 +31,7 @@ from surrogates.rlm.read_off import agreement
 from surrogates.rlm.rlm import RLM
 from surrogates.rlm.scales import fit_scales
 from surrogates.rlm.trust import OutOfFold
+from surrogates.shaped_operations import by_reading, matrix, vocabulary
 
 #: ``StartConfig.like``: choose by the labels.
 BEST = "best"
@@ -309,12 +310,15 @@ class FineTunedRLM(RLM):
 
     def _processes(self, graphs: Graphs, read: np.ndarray, pool: Pool) -> Processes:
         """Processes on ``graphs``, of which the checkpoint predicts ``read``, and the pool."""
-        networks = cast(Networks, graphs)  # where there is a pool there are no others
-        parts = (networks, pool.networks) if self.teaching.genes else ()
-        genes = np.vstack([one_hot(part, instead="genes=False") for part in parts]) if parts else None
+        networks, parts = cast(Networks, graphs), []  # where there is a pool there are no others
+        if self.teaching.genes:
+            parts.append(np.vstack([one_hot(each, instead="genes=False") for each in (networks, pool.networks)]))
+        if self.teaching.shaped:
+            for own, fresh in zip(*(by_reading(each).values() for each in (networks, pool.networks)), strict=True):
+                parts.append(matrix([*own, *fresh], vocabulary([*own, *fresh])))
         counts = [*map(np.vstack, zip(count_sets(networks), pool.counts, strict=True))]
         read = np.vstack([read, pool.read])
-        return Processes([*counts, read, np.hstack([counts[-1], read])], genes)
+        return Processes([*counts, read, np.hstack([counts[-1], read])], parts, self.teaching.least_noise)
 
     def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
         """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""

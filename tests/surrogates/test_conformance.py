@@ -75,6 +75,11 @@ class TestGPOnGenes(SurrogateTestCase):
         return GPSurrogate(GPConfig(genes=True))
 
 
+class TestGPOnShapedOperations(SurrogateTestCase):
+    def create(self, *, seed: int = 0) -> Surrogate:
+        return GPSurrogate(GPConfig(shaped=True))
+
+
 class TestXGBoost(SurrogateTestCase):
     def create(self, *, seed: int = 0) -> Surrogate:
         return XGBoostSurrogate(XGBoostConfig(trees=20, members=2, seed=seed))

@@ -43,10 +43,10 @@ def test_genes_say_what_is_where() -> None:
     numbers, genes = rng.normal(size=(80, 3)), rng.integers(0, 3, size=(80, 6))
     one_hot = np.hstack([genes[:, [gene]] == np.arange(3) for gene in range(6)] + [np.ones((80, 1))]).astype(float)
     truth = numbers.sum(axis=1) + 2 * (genes == 1).sum(axis=1) - 2 * (genes[:, 0] == 2)
-    without, processes = Processes([numbers]), Processes([numbers], one_hot)
+    without, processes = Processes([numbers]), Processes([numbers], [one_hot])
     assert spearman_rho(processes.guess(first(truth[:50]))[50:], truth[50:]) > 0.9
     assert processes.trust(first(truth[:50])) > without.trust(first(truth[:50])) + 0.2
-    alike = Processes([numbers], np.ones((80, 4)))
+    alike = Processes([numbers], [np.ones((80, 4))])
     np.testing.assert_allclose(alike.guess(first(truth[:50])), without.guess(first(truth[:50])))
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import UsageError
+from surrogates import gaussian_process
 from surrogates.gaussian_process import GaussianProcess, normal_scores
 
 
@@ -59,11 +60,12 @@ def test_labels_say_which_features_they_follow() -> None:
 
 
 def test_labels_that_do_not_say_it_are_guessed_by_all() -> None:
-    x, y = sample(6, 0)
+    x, y = sample(6, 0, 0.3)
     process = GaussianProcess.fit([x, x], y)
     np.testing.assert_allclose(process.shares, [0.5, 0.5])
     there = sample(9, 1)[0]
-    np.testing.assert_allclose(process.predict([there, there]), GaussianProcess.fit([x], y).predict([there]))
+    found = GaussianProcess.fit([x], y).predict([there])
+    np.testing.assert_allclose(process.predict([there, there]), found, atol=0.02)
 
 
 def test_what_two_sets_say_together_is_learned_from_both() -> None:
@@ -73,17 +75,45 @@ def test_what_two_sets_say_together_is_learned_from_both() -> None:
     known, there = slice(0, 100), slice(100, 400)
     y = one.sum(axis=1) + two.sum(axis=1)
 
-    def rho(sets: list[np.ndarray], common: int | None) -> float:
+    def rho(sets: list[np.ndarray], common: tuple[int, ...]) -> float:
         process = GaussianProcess.fit([part[known] for part in sets], y[known], common)
         assert sum(process.shares) == pytest.approx(1)
         return float(scipy.stats.spearmanr(process.predict([part[there] for part in sets]), y[there]).statistic)
 
-    assert rho([three, one, two], 2) > 0.95 > 0.8 > rho([three, one, two], None)
-    process = GaussianProcess.fit([part[known] for part in (three, one, two)], y[known], 2)
+    assert rho([three, one, two], (2,)) > 0.95 > 0.8 > rho([three, one, two], ())
+    process = GaussianProcess.fit([part[known] for part in (three, one, two)], y[known], (2,))
     assert process.shares[0] < 0.01 and 0.3 < process.shares[2] < 0.7
     alone = GaussianProcess.fit([one[known]], one[known, 0])  # a set without features is added to none
-    same = GaussianProcess.fit([one[known], np.zeros((100, 0))], one[known, 0], 1)
+    same = GaussianProcess.fit([one[known], np.zeros((100, 0))], one[known, 0], (1,))
     np.testing.assert_allclose(same.predict([one[there], np.zeros((300, 0))]), alone.predict([one[there]]))
+
+
+def test_less_noise_is_considered_where_it_may_be() -> None:
+    x, y = sample(80, 0)
+    there, truth = sample(300, 1)
+    rough, exact = (GaussianProcess.fit([x], y, least_noise=least) for least in (0.1, 0.001))
+    assert rough.noise >= 0.1 > 0.02 > exact.noise
+    errors = [np.mean((one.predict([there]) - truth) ** 2) for one in (rough, exact)]
+    assert errors[1] < errors[0]
+
+
+def test_sums_that_are_hopeless_are_left_out_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sets = [rng.standard_normal((80, 4)) for _ in range(5)]
+    y = sets[1].sum(axis=1) + sets[4].sum(axis=1)
+    tried: list[int] = []
+    fitted = gaussian_process._fitted
+    monkeypatch.setattr(gaussian_process, "_fitted", lambda *given: tried.append(1) or fitted(*given))
+    found = []
+    for hopeless in 1e9, 20.0:
+        tried.clear()
+        monkeypatch.setattr(gaussian_process, "HOPELESS", hopeless)
+        said = GaussianProcess.fit(sets, y, (3, 4)).predict(sets)
+        found.append((said, len(tried)))
+    (everything, most), (some, less) = found
+    np.testing.assert_allclose(some, everything, atol=1e-6)
+    settings = len(gaussian_process.LENGTHS) * len(gaussian_process.LINEAR)
+    assert most == 12 + settings * (5 + 12) > less >= 12 + settings * (5 + 1)
 
 
 def test_normal_scores() -> None:

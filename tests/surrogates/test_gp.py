@@ -14,6 +14,7 @@ from search_spaces.errors import UnknownNameError, UsageError
 from search_spaces.networks import Networks
 from surrogates.free_targets import free_targets, whole_targets
 from surrogates.gp import GPConfig, GPSurrogate
+from tests.surrogates.started import priced_blocks
 
 SPACE = search_spaces.get("nasbench201")
 
@@ -86,6 +87,25 @@ def test_genes_say_what_is_where(tmp_path: Path) -> None:
     for refused in (lambda: surrogate.predict(list(test[:2])), lambda: surrogate.fit(list(few[:9]), labels[:9])):
         with pytest.raises(UsageError, match=r"bare graphs.*GPConfig\(genes=False\)"):
             refused()
+
+
+def test_what_adds_up_over_operations_and_their_shapes_is_learned_from_bare_models(tmp_path: Path) -> None:
+    some, truth = priced_blocks(160)
+    few, test = some[:100], some[100:]
+    labels = pd.DataFrame({"latency": truth[:100]})
+
+    def rho(surrogate: GPSurrogate) -> float:
+        said = surrogate.fit(list(few), labels).predict(list(test)).mean[:, 0]
+        return float(scipy.stats.spearmanr(said, truth[100:]).statistic)
+
+    surrogate = GPSurrogate(GPConfig(shaped=True, least_noise=0.001))
+    assert rho(surrogate) > 0.7 > rho(GPSurrogate()) + 0.2
+    surrogate.save_pretrained(tmp_path)
+    np.testing.assert_allclose(GPSurrogate.from_pretrained(tmp_path).predict(test).mean, surrogate.predict(test).mean)
+    strange = networks(3, 0)  # of another space: none of its operations was seen
+    assert np.isfinite(surrogate.predict(strange).mean).all()
+    with pytest.raises(UsageError, match=r"least_noise is 0\.5"):
+        GPConfig(least_noise=0.5)
 
 
 def test_networks_that_look_the_same_are_refused() -> None:

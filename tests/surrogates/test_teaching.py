@@ -24,7 +24,7 @@ from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
 from surrogates.rlm.lines import EncodedLines, LineReader
 from surrogates.rlm.scales import Scale
 from surrogates.rlm.trust import OutOfFold
-from tests.surrogates.started import QUICK, SPACE, TINY, networks
+from tests.surrogates.started import QUICK, SPACE, TINY, networks, priced_blocks
 
 
 def test_a_pool_carries_few_labels_further(start: Path, tmp_path: Path) -> None:
@@ -146,6 +146,21 @@ def test_processes_read_genes_where_they_may(start: Path) -> None:
             for pair in ((said, truth(few)), (rlm.predict(test).mean[:, 0], truth(test)))
         ]
     assert reached[True][0] > 0.9 > reached[False][0] + 0.2 and reached[True][1] > reached[False][1]
+
+
+def test_processes_read_operations_at_their_shapes(start: Path) -> None:
+    """A label that adds up over blocks and their stages, which counts do not tell apart."""
+    few, truth = priced_blocks(80)
+    labels, still = pd.DataFrame({"score": truth}), replace(QUICK, epochs=1, learning_rate=1e-9)
+    said = {}
+    for shaped in False, True:
+        teaching = TeachingConfig(10, trust_folds=4, shaped=shaped, least_noise=0.001, passes=1)
+        rlm = FineTunedRLM(StartConfig(str(start), dropout=0.0), still, teaching=teaching).fit(few, labels)
+        assert rlm._out_of_fold is not None
+        said[shaped] = float(scipy.stats.spearmanr(rlm._out_of_fold.predicted[-1, :, 0], truth).statistic)
+    assert said[True] > 0.6 > said[False] + 0.15, said
+    with pytest.raises(UsageError, match=r"least_noise is 0\.5; the most noise considered is 0\.4"):
+        TeachingConfig(least_noise=0.5)
 
 
 @pytest.mark.parametrize(("shrink", "other"), [(0.01, 1.0), (1.0, 0.01)])
