@@ -44,6 +44,8 @@ TAUGHT: Mapping[str, object] = {
     "teaching.stacked": True,
     "teaching.genes": True,
 }
+#: What processes read more: genes, and how often each operation occurs at each of its shapes.
+SHAPED: Mapping[str, object] = {"teaching.genes": True, "teaching.shaped": True, "teaching.least_noise": 0.001}
 #: Variants of every graph network.
 READINGS: Mapping[str, Mapping[str, object]] = {
     "standing": {},
@@ -55,6 +57,12 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
     "gin": READINGS,
     "gat": READINGS,
     "mlp": READINGS,
+    "gp": {
+        "standing": {},
+        "less_noise": {"training.least_noise": 0.001},
+        "shaped": {"training.shaped": True, "training.least_noise": 0.001},
+        "shaped_alone": {"training.genes": False, "training.shaped": True, "training.least_noise": 0.001},
+    },
     "flan": {
         **READINGS,
         "before": {"reading.dead": "keep", "model.readout": "output"},
@@ -124,6 +132,8 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "calm": {"teaching.calm": True},
         "taught": TAUGHT,
         "taught_calm": {**TAUGHT, "teaching.calm": True},
+        "shaped": SHAPED,
+        "taught_shaped": {**TAUGHT, **SHAPED},
     },
 }
 
