@@ -143,6 +143,7 @@ def normal_scores(values: np.ndarray) -> np.ndarray:
 
 
 def _alike(one: np.ndarray | None, other: np.ndarray | None, length: float, linear: float) -> np.ndarray:
+    """How alike points are by one set of their features, ``(k, d)`` and ``(n, d)``: ``(k, n)``."""
     assert one is not None and other is not None
     products = one @ other.T / one.shape[1]
     squares = [(part**2).sum(axis=1) / part.shape[1] for part in (one, other)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -21,7 +21,7 @@ from surrogates.gaussian_process import NOISE, GaussianProcess, Kernel, Term
 from surrogates.genomes import one_hot
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
-from surrogates.shaped_operations import READINGS, by_reading, matrix, vocabulary
+from surrogates.shaped_operations import READINGS, Reading, by_reading, matrix, vocabulary
 
 FORMAT = 4
 POINTS = "points.safetensors"
@@ -87,7 +87,7 @@ class GPSurrogate(Surrogate):
 
     def __init__(self, training: GPConfig | None = None) -> None:
         self.training = training or GPConfig()
-        self._vocabulary: dict[str, tuple[str, ...]] = {}
+        self._operations: Mapping[Reading, tuple[str, ...]] = {}
         self._standards: dict[str, _Standard] = {}
         self._fitted: list[_Fitted] = []
 
@@ -102,9 +102,9 @@ class GPSurrogate(Surrogate):
         names = self.training.inputs
         table = targets(len(graphs), labels, least=2, inputs=names)
         inputs = given_inputs(len(graphs), labels, names, fix="name columns of the labels in GPConfig.inputs")
-        shaped = by_reading(graphs) if self.training.shaped else {}
-        self._vocabulary = {reading: vocabulary(counted) for reading, counted in shaped.items()}
-        found, parts = self._numbers(graphs, inputs), self.training.parts
+        shaped, parts = by_reading(graphs) if self.training.shaped else {}, self.training.parts
+        known_operations = {reading: vocabulary(counted) for reading, counted in shaped.items()}
+        found = self._numbers(graphs, inputs, known_operations)
         standards = {name: _Standard.of(numbers, alike=name in parts) for name, numbers in found.items()}
         features = [standards[name](numbers) for name, numbers in found.items()]
         common = range(len(self.training.counts), len(features))
@@ -115,6 +115,7 @@ class GPSurrogate(Surrogate):
             process = GaussianProcess.fit(sets, values[known], common, self.training.least_noise)
             fitted.append(_Fitted(process, MonotoneMap.fit(process.predict(sets), values[known])))
         self.metrics, self._standards, self._fitted = tuple(table.columns), standards, fitted
+        self._operations = known_operations
         return self
 
     def predict(
@@ -135,7 +136,7 @@ class GPSurrogate(Surrogate):
         if not len(graphs):
             return Prediction.of_means(chosen, np.zeros((0, len(chosen))))
         inputs = given_inputs(len(graphs), given, self.training.inputs, fix=_FIX)
-        found = self._numbers(graphs, inputs)
+        found = self._numbers(graphs, inputs, self._operations)
         features = [self._standards[name](numbers) for name, numbers in found.items()]
         fitted = [self._fitted[self.metrics.index(metric)] for metric in chosen]
         mean = [one.scale(one.process.predict(features)) for one in fitted]
@@ -145,7 +146,7 @@ class GPSurrogate(Surrogate):
         content = {
             "training": asdict(self.training),
             "metrics": list(self.metrics),
-            "vocabulary": self._vocabulary,
+            "operations": dict(self._operations),
             "fitted": [one.to_json() for one in self._fitted],
         }
         folder = write_config(path, _NAME, FORMAT, content)
@@ -162,7 +163,8 @@ class GPSurrogate(Surrogate):
         try:
             surrogate, arrays = cls(GPConfig(**content["training"])), load_file(folder / POINTS)
             surrogate.metrics = tuple(content["metrics"])
-            surrogate._vocabulary = {reading: tuple(known) for reading, known in content["vocabulary"].items()}
+            readings = READINGS if surrogate.training.shaped else ()
+            surrogate._operations = {reading: tuple(content["operations"][reading]) for reading in readings}
             surrogate._standards = {
                 name: _Standard(arrays[f"centre_{name}"], arrays[f"scale_{name}"]) for name in surrogate.training.sets
             }
@@ -174,15 +176,17 @@ class GPSurrogate(Surrogate):
             raise CheckpointError(f"{folder} holds no complete gp surrogate: {error}") from error
         return surrogate
 
-    def _numbers(self, graphs: Sequence[onnx.ModelProto], inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """What is known of ``n`` graphs, ``(n, m)`` by set."""
+    def _numbers(
+        self, graphs: Sequence[onnx.ModelProto], inputs: np.ndarray, operations: Mapping[Reading, tuple[str, ...]]
+    ) -> dict[str, np.ndarray]:
+        """What is known of ``n`` graphs, ``(n, m)`` by set; ``operations`` are those to count, by reading."""
         sets = dict(zip(COUNTS, count_sets(graphs), strict=True))
         found = {counts: np.hstack([sets[counts], inputs]) for counts in self.training.counts}
         if self.training.genes:
             found[GENES] = one_hot(graphs, instead="GPConfig(genes=False)")
         if self.training.shaped:
             shaped = by_reading(graphs)
-            found |= {reading: matrix(counted, self._vocabulary[reading]) for reading, counted in shaped.items()}
+            found |= {reading: matrix(counted, operations[reading]) for reading, counted in shaped.items()}
         return found
 
 

@@ -125,7 +125,10 @@ class Processes:
         self, sets: Sequence[np.ndarray], parts: Sequence[np.ndarray] = (), least_noise: float = LEAST_NOISE
     ) -> None:
         self._least_noise = least_noise
-        self._features = [*(normal_scores(_varied(numbers)) for numbers in sets), *map(_alike, map(_varied, parts))]
+        self._features = [
+            *(normal_scores(_varied(numbers)) for numbers in sets),
+            *map(_in_one_unit, map(_varied, parts)),
+        ]
         self._common = range(len(sets), len(sets) + len(parts))
 
     def guess(self, values: np.ndarray) -> np.ndarray:
@@ -161,7 +164,7 @@ class Processes:
         return np.asarray(process.predict([numbers[wanted] for numbers in self._features]))
 
 
-def _alike(numbers: np.ndarray) -> np.ndarray:
+def _in_one_unit(numbers: np.ndarray) -> np.ndarray:
     """Numbers around 0 in units of a deviation that is the same for all columns."""
     deviation = np.sqrt(numbers.var(axis=0).sum() / max(1, numbers.shape[1]))
     return np.asarray((numbers - numbers.mean(axis=0)) / (deviation or 1.0))
