@@ -28,6 +28,8 @@ Features: TypeAlias = Sequence[np.ndarray | None]
 LENGTHS = (0.5, 1.0, 2.0)
 LINEAR = (0.0, 0.5, 1.0)
 NOISE = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
+#: Variances of noise below this are considered only where they are asked for.
+LEAST_NOISE = 0.05
 #: Shares of the kernel on a set that is added to another.
 BESIDE = (1 / 3, 2 / 3)
 #: Length scale and share of the linear kernel by which sums of sets are tried first. Those whose log likelihood is
@@ -88,7 +90,11 @@ class GaussianProcess:
 
     @classmethod
     def fit(
-        cls, sets: Sequence[np.ndarray], values: np.ndarray, common: Collection[int] = (), least_noise: float = NOISE[0]
+        cls,
+        sets: Sequence[np.ndarray],
+        values: np.ndarray,
+        common: Collection[int] = (),
+        least_noise: float = LEAST_NOISE,
     ) -> GaussianProcess:
         """The average of all processes on one of ``sets`` each, by how likely they make ``values``.
 
@@ -135,6 +141,16 @@ class GaussianProcess:
     def predict(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """Expected normal scores, ``(k,)``, of points by their features, ``(k, d)`` by set as in ``fit``."""
         return np.asarray(sum(kernel.between(sets, self.features) @ w for kernel, w in self.terms))
+
+
+def refuse_noise(least_noise: float) -> None:
+    """Refuse a least variance of noise that leaves nothing to consider.
+
+    Raises:
+        UsageError: It does.
+    """
+    if not least_noise <= NOISE[-1]:
+        raise UsageError(f"least_noise is {least_noise}; the most noise considered is {NOISE[-1]}")
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:

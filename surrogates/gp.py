@@ -17,7 +17,7 @@ from search_spaces.errors import CheckpointError, UnknownNameError, UsageError
 from surrogates.base import Prediction, Surrogate
 from surrogates.checkpoint import read_config, write_config
 from surrogates.free_targets import count_sets
-from surrogates.gaussian_process import NOISE, GaussianProcess, Kernel, Term
+from surrogates.gaussian_process import LEAST_NOISE, GaussianProcess, Kernel, Term, refuse_noise
 from surrogates.genomes import one_hot
 from surrogates.labels import given_inputs, targets
 from surrogates.monotone import MonotoneMap
@@ -52,7 +52,7 @@ class GPConfig:
     counts: tuple[str, ...] = COUNTS
     genes: bool = False
     shaped: bool = False
-    least_noise: float = 0.05
+    least_noise: float = LEAST_NOISE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))  # JSON makes it a list
@@ -62,8 +62,7 @@ class GPConfig:
                 raise UnknownNameError("set of counts", name, COUNTS)
         if not self.counts:
             raise UsageError(f"counts is empty; choose from {', '.join(COUNTS)}")
-        if not self.least_noise <= NOISE[-1]:
-            raise UsageError(f"least_noise is {self.least_noise}; the most noise considered is {NOISE[-1]}")
+        refuse_noise(self.least_noise)
 
     @property
     def sets(self) -> tuple[str, ...]:

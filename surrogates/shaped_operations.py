@@ -1,6 +1,6 @@
 """How often a network runs each operation at each shape: what a latency adds up over.
 
-A table of latencies by operation and shape, as MnasNet, FBNet and Once-for-all look them up for a device, is linear in
+A table of latencies by operation and shape, as FBNet and Once-for-all look them up for a device, is linear in
 these counts; so is what a block of each stage is worth, where blocks of a stage have shapes of their own. They need no
 genome: any ONNX graph has them.
 

@@ -18,7 +18,7 @@ from scipy.special import softmax
 from scipy.stats import kendalltau
 
 from search_spaces.errors import UsageError
-from surrogates.gaussian_process import NOISE, GaussianProcess, normal_scores
+from surrogates.gaussian_process import LEAST_NOISE, GaussianProcess, normal_scores, refuse_noise
 from surrogates.monotone import MonotoneMap
 from surrogates.rlm.config import TrainingConfig
 
@@ -28,8 +28,6 @@ MOST = 2048
 JUDGED = 64
 #: A teacher is followed by the exponential of this times the Kendall tau of labels set aside and what it says of them.
 SHARPNESS = 20.0
-#: ``TeachingConfig.least_noise``.
-LEAST_NOISE = 0.05
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ class TeachingConfig:
             raise UsageError(f"trust_folds is {self.trust_folds}; it must be 0, or 2 at least")
         if not 0 < self.trust_epochs <= 1:
             raise UsageError(f"trust_epochs is {self.trust_epochs}; it must lie in (0, 1]")
-        if not self.least_noise <= NOISE[-1]:
-            raise UsageError(f"least_noise is {self.least_noise}; the most noise considered is {NOISE[-1]}")
+        refuse_noise(self.least_noise)
         if self.stacked and not self.trust_folds:
             raise UsageError("stacked is True; labels have to be set aside to find the shares, by trust_folds")
         if self.shrinks and not self.trust_folds:
