@@ -109,6 +109,47 @@ class GaussianProcess:
         Raises:
             UsageError: No set has a feature, or there is no point.
         """
+        choices = _Choices.of(sets, values, common, least_noise)
+        terms = tuple(
+            Term(kernel, chosen @ weights)
+            for kernel, chosen, weights in zip(choices.kernels, choices.probabilities, choices.weights, strict=True)
+            if chosen.any()
+        )
+        shares = np.zeros(len(sets))
+        for kernel, chosen in zip(choices.kernels, choices.probabilities.sum(axis=1), strict=True):
+            shares[kernel.number] += (1 - kernel.beside) * chosen
+            shares[kernel.added] += kernel.beside * chosen
+        features = tuple(features if share else None for features, share in zip(sets, shares, strict=True))
+        noise = float(choices.probabilities.sum(axis=0) @ choices.noises)
+        return cls(features, terms, tuple(shares.tolist()), noise)
+
+    def predict(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """Expected normal scores, ``(k,)``, of points by their features, ``(k, d)`` by set as in ``fit``."""
+        return np.asarray(sum(kernel.between(sets, self.features) @ w for kernel, w in self.terms))
+
+
+class _Choices(NamedTuple):
+    """Processes that were tried on ``n`` points.
+
+    Attributes:
+        scores: Labels as normal scores, ``(n,)``.
+        kernels: Their ``k`` kernels.
+        noises: Variances of the noise, ``v`` of them.
+        probabilities: Of each process, ``(k, v)``; 0 where it is not followed.
+        weights: ``K^-1 y``, ``(k, v, n)``.
+    """
+
+    scores: np.ndarray
+    kernels: list[Kernel]
+    noises: list[float]
+    probabilities: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(
+        cls, sets: Sequence[np.ndarray], values: np.ndarray, common: Collection[int], least_noise: float
+    ) -> _Choices:
+        """All processes that ``GaussianProcess.fit`` is the average of."""
         read = [number for number, features in enumerate(sets) if features.size]
         if not read:
             shapes = ", ".join(str(features.shape) for features in sets)
@@ -125,22 +166,44 @@ class GaussianProcess:
         probabilities = softmax([likelihood for likelihood, _ in fitted])
         probabilities[probabilities < PROBABLE] = 0
         probabilities = (probabilities / probabilities.sum()).reshape(len(kernels), len(noises))
-        solved = np.reshape([weights for _, weights in fitted], (*probabilities.shape, len(scores)))
-        terms = tuple(
-            Term(kernel, chosen @ weights)
-            for kernel, chosen, weights in zip(kernels, probabilities, solved, strict=True)
-            if chosen.any()
-        )
-        shares = np.zeros(len(sets))
-        for kernel, chosen in zip(kernels, probabilities.sum(axis=1), strict=True):
-            shares[kernel.number] += (1 - kernel.beside) * chosen
-            shares[kernel.added] += kernel.beside * chosen
-        features = tuple(features if share else None for features, share in zip(sets, shares, strict=True))
-        return cls(features, terms, tuple(shares.tolist()), float(probabilities.sum(axis=0) @ noises))
+        weights = np.reshape([weights for _, weights in fitted], (*probabilities.shape, len(scores)))
+        return cls(scores, kernels, noises, probabilities, weights)
 
-    def predict(self, sets: Sequence[np.ndarray]) -> np.ndarray:
-        """Expected normal scores, ``(k,)``, of points by their features, ``(k, d)`` by set as in ``fit``."""
-        return np.asarray(sum(kernel.between(sets, self.features) @ w for kernel, w in self.terms))
+
+def left_out(
+    sets: Sequence[np.ndarray],
+    values: np.ndarray,
+    groups: np.ndarray,
+    common: Collection[int] = (),
+    least_noise: float = LEAST_NOISE,
+) -> np.ndarray:
+    """What a process is expected to say of each point without its group's labels, ``(n,)``, as normal scores.
+
+    In closed form (Rasmussen & Williams, section 5.4.2): from all other labels, but which process is how probable is
+    what all labels say.
+
+    Args:
+        sets: As for ``GaussianProcess.fit``, as are ``values``, ``common`` and ``least_noise``.
+        values: ``(n,)``.
+        groups: Points that are left out together, ``(n,)``: equal numbers.
+        common: Numbers of sets.
+        least_noise: Least variance of noise.
+
+    Raises:
+        UsageError: As ``GaussianProcess.fit``.
+    """
+    choices, found = _Choices.of(sets, values, common, least_noise), np.zeros(len(values))
+    together = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    for kernel, chosen, solved in zip(choices.kernels, choices.probabilities, choices.weights, strict=True):
+        known = kernel.between(sets, sets) if chosen.any() else None
+        for probability, noise, weights in zip(chosen, choices.noises, solved, strict=True):
+            if known is None or not probability:
+                continue
+            inverse = cho_solve((_factor(known, noise), True), np.eye(len(weights)))
+            for rows in together:
+                off = np.linalg.solve(inverse[np.ix_(rows, rows)], weights[rows])
+                found[rows] += probability * (choices.scores[rows] - off)
+    return found
 
 
 def refuse_noise(least_noise: float) -> None:
@@ -187,11 +250,16 @@ def _likely(
     return [one for one, likelihood in zip(sums, tried, strict=True) if likelihood >= least]
 
 
+def _factor(kernel: np.ndarray, noise: float) -> np.ndarray:
+    """The lower Cholesky factor of ``kernel`` ``(n, n)`` with the variance of the noise on its diagonal."""
+    return np.asarray(cholesky(kernel + noise * np.eye(len(kernel)), lower=True))
+
+
 def _fitted(kernel: np.ndarray, scores: np.ndarray, noises: Sequence[float]) -> list[tuple[float, np.ndarray]]:
     """By variance of the noise: log marginal likelihood of ``scores``, up to a constant, and ``K^-1 y``."""
     found = []
     for noise in noises:
-        factor = cholesky(kernel + noise * np.eye(len(scores)), lower=True)
+        factor = _factor(kernel, noise)
         weights = cho_solve((factor, True), scores)
         fit = float(scores @ weights) / len(scores)
         likelihood = -0.5 * len(scores) * np.log(max(fit, 1e-12)) - float(np.log(np.diag(factor)).sum())

@@ -18,7 +18,7 @@ from scipy.special import softmax
 from scipy.stats import kendalltau
 
 from search_spaces.errors import UsageError
-from surrogates.gaussian_process import LEAST_NOISE, GaussianProcess, normal_scores, refuse_noise
+from surrogates.gaussian_process import LEAST_NOISE, GaussianProcess, left_out, normal_scores, refuse_noise
 from surrogates.monotone import MonotoneMap
 from surrogates.rlm.config import TrainingConfig
 
@@ -54,6 +54,9 @@ class TeachingConfig:
             (``surrogates.shaped_operations``), by which latencies add up, and which stage has which blocks.
         least_noise: Least variance of noise that processes consider, of labels of variance 1. Latencies that are looked
             up and added have none.
+        leave_one_out: Whether processes are asked for each label from all others, not without a whole part, which costs
+            them nothing: where labels are few beside what there is to learn, a part less is too few. Models still do
+            without a part. Needs ``trust_folds``.
         calm: Whether the model trained without a ranking loss teaches, too. That loss learns a smooth metric to the
             last place, such as a latency that adds up over blocks; of a noisy one it may learn the noise by heart.
         passes: Epochs over the pool, in batches of 64.
@@ -70,6 +73,7 @@ class TeachingConfig:
     genes: bool = False
     shaped: bool = False
     least_noise: float = LEAST_NOISE
+    leave_one_out: bool = False
     calm: bool = False
     passes: int = 4
     pool_rate: float = 1e-3
@@ -87,6 +91,8 @@ class TeachingConfig:
         refuse_noise(self.least_noise)
         if self.stacked and not self.trust_folds:
             raise UsageError("stacked is True; labels have to be set aside to find the shares, by trust_folds")
+        if self.leave_one_out and not self.trust_folds:
+            raise UsageError("leave_one_out is True; models have to be asked for labels set aside, too, by trust_folds")
         if self.shrinks and not self.trust_folds:
             raise UsageError(f"shrinks is {self.shrinks}; labels have to be set aside to choose one, by trust_folds")
         if not all(0 < value <= 1 for value in self.shrinks):
@@ -139,6 +145,30 @@ class Processes:
         """
         known = np.flatnonzero(np.isfinite(values))[-MOST:]
         return self._guess(values, known, np.arange(len(values))) if len(known) > 2 else np.zeros(len(values))
+
+    def without(self, values: np.ndarray, groups: np.ndarray, *, refitted: bool) -> np.ndarray:
+        """What is expected of each group from the labels of all others, normal scores ``(n,)``; NaN without any label.
+
+        Args:
+            values: As for ``guess``.
+            groups: Networks that are left out together, ``(n,)``: equal numbers.
+            refitted: Whether settings are chosen anew without each group, which takes a fit a group, or once for all,
+                by all labels.
+        """
+        found, measured = np.full(len(values), np.nan), np.isfinite(values)
+        if refitted:
+            for group in np.unique(groups):
+                held = groups == group
+                if (measured & ~held).any():
+                    found[held] = self.guess(np.where(held, np.nan, values))[held]
+            return found
+        known = np.flatnonzero(measured)[-MOST:]
+        if not 2 < measured.sum() <= MOST:  # what is said of any network, as none of these is learned from
+            found[measured] = self.guess(values)[measured]
+        if len(known) > 2:
+            features = [numbers[known] for numbers in self._features]
+            found[known] = left_out(features, values[known], groups[known], self._common, self._least_noise)
+        return found
 
     def trust(self, values: np.ndarray) -> float:
         """Square of Kendall's tau between labels and what is said of each without it, in place of a share of variance.

@@ -152,23 +152,21 @@ class FineTunedRLM(RLM):
         """
         self._refuse(request.labels)
         graphs, labels = request.graphs, request.labels
-        part = grouped_folds(functions_of(graphs, self.reading), self.teaching.trust_folds, seed=self.training.seed)
+        functions = np.unique(functions_of(graphs, self.reading), return_inverse=True)[1]
+        part = grouped_folds(functions, self.teaching.trust_folds, seed=self.training.seed)
         alike = np.unique(self._own_texts(graphs), return_inverse=True)[1]
         values = labels.to_numpy(dtype=float)
         left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
         if not left:
             return None
         processes = self._processes(graphs, self._checkpoint().predict(graphs).mean, pool)
-        guessed = np.full(values.shape, np.nan)
-        for fold in left:
-            seen = np.where((part == fold)[:, None], np.nan, values)
-            held = np.flatnonzero(part == fold)
-            guessed[held] = np.stack([processes.guess(column)[held] for column in seen.T], axis=1)
+        singly = self.teaching.leave_one_out
+        aside = [processes.without(column, functions if singly else part, refitted=not singly) for column in values.T]
         found = []
         for shrunk in (self.start.shrink, *self.teaching.shrinks):
             begun = replace(self.start, shrink=shrunk)
             predicted, ends = self._without(request, part, left, begun)
-            views = np.concatenate([predicted, guessed[None]])
+            views = np.concatenate([predicted, np.stack(aside, axis=1)[None]])
             found.append((begun, OutOfFold(labels, part, views, ends, alike, self.teaching.stacked)))
         self._begun, asked = max(found, key=lambda one: float(one[1].taus[0].mean()))
         return asked

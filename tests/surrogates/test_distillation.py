@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
+from surrogates.rlm import distillation
 from surrogates.rlm.config import TrainingConfig
 from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
 
@@ -65,6 +66,25 @@ def test_labels_that_are_missing_teach_nothing() -> None:
     values[6:30] = one[6:30, 0]
     values[4:6] = np.nan
     assert spearman_rho(processes.guess(values)[30:], one[30:, 0]) > 0.95
+
+
+@pytest.mark.parametrize("refitted", [False, True])
+def test_labels_are_guessed_from_those_of_other_groups(refitted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, *_ = sets()
+    truth, groups = one.sum(axis=1), np.arange(80) // 2
+    processes, values = Processes([one]), first(truth[:30])
+    values[30:32] = 9.0, np.nan  # an outlier; the other of its group was not measured
+    found = processes.without(values, groups, refitted=refitted)
+    assert spearman_rho(found[:30], truth[:30]) > 0.95 and found[30] < found.max(initial=-np.inf, where=values < 9)
+    assert np.isnan(found[32:]).all() != refitted  # whoever refits may as well say what he thinks of all others
+    known = processes.guess(np.where(groups == 15, np.nan, values))[30]
+    np.testing.assert_allclose(found[30], known, atol=0.2)
+    assert np.isnan(processes.without(first([5.0]), groups, refitted=refitted)[0]) == refitted  # nothing to learn from
+    if not refitted:
+        monkeypatch.setattr(distillation, "MOST", 20)
+        recent = processes.without(values, groups, refitted=False)
+        assert np.isfinite(recent[:31]).all() and spearman_rho(recent[:30], truth[:30]) > 0.9
+        np.testing.assert_allclose(recent[:11], processes.guess(values)[:11])
 
 
 def test_who_orders_labels_better_is_followed_further() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import UsageError
 from surrogates import gaussian_process
-from surrogates.gaussian_process import GaussianProcess, normal_scores
+from surrogates.gaussian_process import GaussianProcess, left_out, normal_scores
 
 
 def sample(n: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -113,6 +113,29 @@ def test_sums_that_are_hopeless_are_left_out_and_change_nothing(monkeypatch: pyt
     np.testing.assert_allclose(some, everything, atol=1e-6)
     settings = len(gaussian_process.LENGTHS) * len(gaussian_process.LINEAR)
     assert most == 12 + settings * (5 + 12) > less >= 12 + settings * (5 + 1)
+
+
+def test_what_a_process_says_of_labels_that_it_did_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one choice exactly what is computed from the other points; of all choices about what refitting gives."""
+    x, y = sample(60, 0, 0.3)
+    groups = np.arange(60) // np.array([1, 4] * 30)  # some points alone, others together
+    by_refitting = np.zeros(60)
+    for group in np.unique(groups):
+        held = groups == group
+        by_refitting[held] = GaussianProcess.fit([x[~held]], y[~held]).predict([x[held]])
+    said = left_out([x], y, groups)
+    assert np.corrcoef(said, by_refitting)[0, 1] > 0.98 > 0.9 > np.corrcoef(said, normal_scores(y))[0, 1]
+
+    for name, only in ("LENGTHS", 1.0), ("LINEAR", 0.5), ("NOISE", 0.1):
+        monkeypatch.setattr(gaussian_process, name, (only,))
+    covariance, expected = gaussian_process._alike(x, x, 1.0, 0.5), np.zeros(60)
+    for group in np.unique(groups):
+        held = groups == group
+        others = covariance[np.ix_(~held, ~held)] + 0.1 * np.eye((~held).sum())
+        expected[held] = covariance[np.ix_(held, ~held)] @ np.linalg.solve(others, normal_scores(y)[~held])
+    np.testing.assert_allclose(left_out([x], y, groups), expected, atol=1e-9)
+    with pytest.raises(UsageError, match="features"):
+        left_out([np.zeros((5, 0))], np.arange(5.0), np.arange(5))
 
 
 def test_normal_scores() -> None:

@@ -163,6 +163,24 @@ def test_processes_read_operations_at_their_shapes(start: Path) -> None:
         TeachingConfig(least_noise=0.5)
 
 
+def test_processes_are_judged_by_what_they_say_from_all_other_labels(start: Path) -> None:
+    """Half of the labels are too few to know the prices of all blocks; a process learns from all of them in the end."""
+    few, truth = priced_blocks(80)
+    labels, still = pd.DataFrame({"score": truth}), replace(QUICK, epochs=1, learning_rate=1e-9)
+    taus = {}
+    for singly in False, True:
+        teaching = TeachingConfig(
+            10, trust_folds=2, shaped=True, least_noise=0.001, passes=1, leave_one_out=singly, stacked=True
+        )
+        rlm = FineTunedRLM(StartConfig(str(start), dropout=0.0), still, teaching=teaching).fit(few, labels)
+        assert rlm._out_of_fold is not None
+        taus[singly] = rlm._out_of_fold.taus[:, 0]
+    assert taus[False][0] == taus[True][0]  # a model is asked as before
+    assert taus[True][1] > taus[False][1] + 0.1
+    with pytest.raises(UsageError, match="leave_one_out is True"):
+        TeachingConfig(leave_one_out=True)
+
+
 @pytest.mark.parametrize(("shrink", "other"), [(0.01, 1.0), (1.0, 0.01)])
 def test_labels_set_aside_say_how_much_of_a_checkpoint_to_keep(
     start: Path, tmp_path: Path, shrink: float, other: float
