@@ -129,6 +129,8 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "genes": {"teaching.genes": True},
         "shrinks": {"teaching.trust_folds": 4, "teaching.shrinks": (0.7,)},
         "stacked": {"teaching.trust_folds": 4, "teaching.stacked": True},
+        "leave_one_out": {"teaching.leave_one_out": True},
+        "shaped_leave_one_out": {**SHAPED, "teaching.leave_one_out": True},
         "calm": {"teaching.calm": True},
         "taught": TAUGHT,
         "taught_calm": {**TAUGHT, "teaching.calm": True},
