@@ -183,11 +183,11 @@ def left_out(
     what all labels say.
 
     Args:
-        sets: As for ``GaussianProcess.fit``, as are ``values``, ``common`` and ``least_noise``.
-        values: ``(n,)``.
+        sets: Features of the same ``n`` points, ``(n, d)`` each, as for ``GaussianProcess.fit``.
+        values: ``(n,)``, finite; only their order counts.
         groups: Points that are left out together, ``(n,)``: equal numbers.
-        common: Numbers of sets.
-        least_noise: Least variance of noise.
+        common: As for ``GaussianProcess.fit``.
+        least_noise: As for ``GaussianProcess.fit``.
 
     Raises:
         UsageError: As ``GaussianProcess.fit``.

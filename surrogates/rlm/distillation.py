@@ -163,7 +163,7 @@ class Processes:
                     found[held] = self.guess(np.where(held, np.nan, values))[held]
             return found
         known = np.flatnonzero(measured)[-MOST:]
-        if not 2 < measured.sum() <= MOST:  # what is said of any network, as none of these is learned from
+        if not 2 < measured.sum() <= MOST:  # some labels are not learned from: too few, or not among the most recent
             found[measured] = self.guess(values)[measured]
         if len(known) > 2:
             features = [numbers[known] for numbers in self._features]
