@@ -147,7 +147,9 @@ class Processes:
         return self._guess(values, known, np.arange(len(values))) if len(known) > 2 else np.zeros(len(values))
 
     def without(self, values: np.ndarray, groups: np.ndarray, *, refitted: bool) -> np.ndarray:
-        """What is expected of each group from the labels of all others, normal scores ``(n,)``; NaN without any label.
+        """What is expected of each group from the labels of all others, normal scores ``(n,)``.
+
+        NaN where no other group has a label, if refitted, and else where a network has none itself.
 
         Args:
             values: As for ``guess``.

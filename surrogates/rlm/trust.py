@@ -1,8 +1,9 @@
 """Whom to follow, and how sure to be: what teachers predict of labels that were kept from them.
 
 Every teacher of a model (``surrogates/rlm/distillation.py``) is fitted without a part of the labels and asked for that
-part. How well it orders them, or they together do, says how far it is followed; how far off all of them together are
-says how wide the intervals of the model must be that learns from all labels.
+part; processes may be asked for each label from all others (``TeachingConfig.leave_one_out``). How well it orders them,
+or they together do, says how far it is followed; how far off all of them together are says how wide the intervals of
+the model must be that learns from all labels.
 """
 
 from __future__ import annotations
