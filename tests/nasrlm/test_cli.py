@@ -136,9 +136,9 @@ def test_help_and_errors_do_not_import_what_is_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_the_installed_command_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
-    command = Path(sys.executable).with_name("nasrlm")
-    done = subprocess.run([command, "report", str(tmp_path / "none")], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("command", [[str(Path(sys.executable).with_name("nasrlm"))], [sys.executable, "-m", "nasrlm"]])
+def test_the_installed_command_exits_with_2_and_no_traceback(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([*command, "report", str(tmp_path / "none")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"error: .*no finished search.*\n", done.stderr)
