@@ -90,7 +90,10 @@ LEVERS = {
     "first_digits": Lever("digits weighted 4:2:1", {"training.digit_weights": (4.0, 2.0, 1.0)}),
     # 6: how it is fine-tuned
     "no_pool": Lever("learns no pseudo-labels of fresh networks", {"teaching.pool": 0}),
-    "genes": Lever("processes that teach read genes, too", {"teaching.genes": True}),
+    "counts_alone": Lever(
+        "processes that teach read counts alone, not genes or operations at their shapes",
+        {"teaching.genes": False, "teaching.shaped": False, "teaching.least_noise": 0.05},
+    ),
     "stacked": Lever(
         "teachers followed in the shares whose mean orders best what was set aside",
         {"teaching.trust_folds": 4, "teaching.stacked": True},

@@ -43,9 +43,17 @@ TAUGHT: Mapping[str, object] = {
     "teaching.trust_epochs": 5 / 6,
     "teaching.stacked": True,
     "teaching.genes": True,
+    "teaching.shaped": True,
+    "teaching.least_noise": 0.001,
+    "teaching.pool_ranking": 30.0,
+    "teaching.pool_smoothing": 0.4,
 }
-#: What processes read more: genes, and how often each operation occurs at each of its shapes.
-SHAPED: Mapping[str, object] = {"teaching.genes": True, "teaching.shaped": True, "teaching.least_noise": 0.001}
+#: Processes that read neither genes nor how often each operation occurs at each of its shapes.
+COUNTS_ALONE: Mapping[str, object] = {
+    "teaching.genes": False,
+    "teaching.shaped": False,
+    "teaching.least_noise": 0.05,
+}
 #: Variants of every graph network.
 READINGS: Mapping[str, Mapping[str, object]] = {
     "standing": {},
@@ -59,8 +67,8 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
     "mlp": READINGS,
     "gp": {
         "standing": {},
-        "less_noise": {"training.least_noise": 0.001},
         "shaped": {"training.shaped": True, "training.least_noise": 0.001},
+        "unshaped": {"training.shaped": False, "training.least_noise": 0.05},
         "shaped_alone": {"training.genes": False, "training.shaped": True, "training.least_noise": 0.001},
     },
     "flan": {
@@ -126,7 +134,9 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "no_pool": {"teaching.pool": 0},
         "unranked": {"training.ranking": 0.0},
         "ranking_3": {"training.ranking": 3.0},
-        "genes": {"teaching.genes": True},
+        "counts_alone": COUNTS_ALONE,
+        "unshaped": {"teaching.shaped": False},
+        "pool_ranking_3": {"teaching.pool_ranking": 3.0, "teaching.pool_smoothing": 0.1},
         "shrinks": {"teaching.trust_folds": 4, "teaching.shrinks": (0.7,)},
         "stacked": {"teaching.trust_folds": 4, "teaching.stacked": True},
         "leave_one_out": {"teaching.leave_one_out": True},
@@ -134,8 +144,6 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "calm": {"teaching.calm": True},
         "taught": TAUGHT,
         "taught_calm": {**TAUGHT, "teaching.calm": True},
-        "shaped": SHAPED,
-        "taught_shaped": {**TAUGHT, **SHAPED},
     },
 }
 

@@ -33,6 +33,8 @@ from surrogates.rlm.config import ReadingConfig
 Settings = Mapping[str, object]
 #: Settings of a language model that are no field of a config.
 _PLAIN = ("value_scale",)
+#: What the Gaussian processes read whatever the number of labels; named, as others make other runs.
+GP: Settings = {"training.counts": COUNTS, "training.genes": True}
 #: Zero-cost proxies that are methods of their own; their values are columns ``zcp_<name>`` of a table.
 PROXIES = ("nwot", "synflow", "jacov", "snip", "grad_norm", "zen")
 
@@ -153,6 +155,11 @@ def pair_batches(size: int) -> Settings:
     return {"training.batch_size": 8 if size < 64 else 16 if size < 256 else 32}
 
 
+def gp_sizes(size: int) -> Settings:
+    """Operations at their shapes are read where there are labels enough to tell what they are worth."""
+    return {"training.shaped": True, "training.least_noise": 0.001} if size >= 64 else {}
+
+
 def flan_sizes(size: int) -> Settings:
     """Besides ``pair_batches``: the mean of all nodes reads out best with a handful of labels, later the output too."""
     return {**pair_batches(size), "model.readout": "mean" if size < 64 else "both"}
@@ -205,8 +212,8 @@ _METHODS = (
     Method("flops", "flops", optional="macs"),
     Method("params", "params", optional="params"),
     *(Method(name, name, column=f"zcp_{name}") for name in PROXIES),
-    Method("gp", "gp", {"training.counts": COUNTS, "training.genes": True}),  # named: others make other runs
-    Method("gp_zcp", "gp", {"training.counts": COUNTS, "training.genes": True}, proxies=True),
+    Method("gp", "gp", GP, sized=gp_sizes),
+    Method("gp_zcp", "gp", GP, sized=gp_sizes, proxies=True),
     _tuned("xgboost_genome", "xgboost"),
     _tuned("xgboost_graph", "xgboost"),
     _tuned("mlp", "mlp", sized=pair_batches),

@@ -44,9 +44,16 @@ QUALITY_WEIGHT, MANY = 4.0, 512
 #: (``StartConfig.blend``).
 FEW, WORTH, BLEND = 64, 16, 20.0
 #: Fresh networks that carry labels further, and how (``TeachingConfig``): fewer than ``FEW``, fewer than ``ENOUGH``.
-POOL: Mapping[str, object] = {"teaching.pool": 1024, "teaching.passes": 8}
-FEW_TEACHING: Mapping[str, object] = {**POOL, "teaching.pool_smoothing": 0.4, "teaching.pool_ranking": 0.0}
-TEACHING: Mapping[str, object] = {**POOL, "teaching.trust_folds": 4}
+POOL: Mapping[str, object] = {"teaching.pool": 1024, "teaching.passes": 8, "teaching.pool_smoothing": 0.4}
+FEW_TEACHING: Mapping[str, object] = {**POOL, "teaching.pool_ranking": 0.0}
+TEACHING: Mapping[str, object] = {
+    **POOL,
+    "teaching.pool_ranking": 30.0,
+    "teaching.trust_folds": 4,
+    "teaching.genes": True,
+    "teaching.shaped": True,
+    "teaching.least_noise": 0.001,
+}
 ENOUGH = 256
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
 FEW_SHRUNK, SHRUNK = 0.7, 0.5
