@@ -18,7 +18,9 @@ from nasrlm.bench.pretrained import QUALITY_WEIGHT, judged_from, like_of, saw_la
 from nasrlm.bench.protocol import Protocol
 from search_spaces.errors import UnknownNameError
 from surrogates import registry
+from surrogates.gaussian_process import LEAST_NOISE
 from surrogates.rlm import RLM
+from surrogates.rlm.few_shot import FineTunedRLM
 from surrogates.text import linearize
 
 
@@ -74,6 +76,15 @@ def test_only_what_dead_operations_touch_sees_them(name: str, own_file: Path) ->
     asked = (("cifar10_test",), ("board_latency_ms",), ("cifar10_test", "board_latency_ms"), ("params",))
     read = [find(name).create(table, metrics, 16, 3).reading.dead for metrics in asked]  # type: ignore[attr-defined]
     assert read == ["drop", "keep", "keep", "keep"]
+
+
+@pytest.mark.parametrize("name", ["gp", "gp_zcp", "rlm"])
+def test_processes_read_operations_at_their_shapes_where_labels_can_tell(name: str, own_file: Path) -> None:
+    table = open_table("mine", str(own_file), "nasbench_macro", ("board_latency_ms",), own_file.parent)
+    made = [find(name).create(table, ["board_latency_ms"], size, 3) for size in (63, 64, 255)]
+    configs = [surrogate.teaching if isinstance(surrogate, FineTunedRLM) else surrogate.training for surrogate in made]  # type: ignore[attr-defined]
+    assert [config.shaped for config in configs] == [False, True, True]
+    assert [config.least_noise for config in configs] == [LEAST_NOISE, 0.001, 0.001]
 
 
 @pytest.mark.parametrize(
