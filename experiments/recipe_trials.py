@@ -47,6 +47,7 @@ TAUGHT: Mapping[str, object] = {
     "teaching.least_noise": 0.001,
     "teaching.pool_ranking": 30.0,
     "teaching.pool_smoothing": 0.4,
+    "teaching.leave_one_out": True,
 }
 #: Processes that read neither genes nor how often each operation occurs at each of its shapes.
 COUNTS_ALONE: Mapping[str, object] = {
@@ -139,8 +140,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "pool_ranking_3": {"teaching.pool_ranking": 3.0, "teaching.pool_smoothing": 0.1},
         "shrinks": {"teaching.trust_folds": 4, "teaching.shrinks": (0.7,)},
         "stacked": {"teaching.trust_folds": 4, "teaching.stacked": True},
-        "leave_one_out": {"teaching.leave_one_out": True},
-        "shaped_leave_one_out": {**SHAPED, "teaching.leave_one_out": True},
+        "by_parts": {"teaching.leave_one_out": False},
         "calm": {"teaching.calm": True},
         "taught": TAUGHT,
         "taught_calm": {**TAUGHT, "teaching.calm": True},

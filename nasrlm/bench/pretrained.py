@@ -53,6 +53,7 @@ TEACHING: Mapping[str, object] = {
     "teaching.genes": True,
     "teaching.shaped": True,
     "teaching.least_noise": 0.001,
+    "teaching.leave_one_out": True,
 }
 ENOUGH = 256
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
