@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 LEAST_LABELS = 16
 #: Labels that were set aside together need to be so many for their level and deviation to say anything.
 LEAST_TOGETHER = 8
+#: Degrees of freedom that level and deviation take from the errors of labels that were set aside together.
+_TAKEN = 2
+#: Labels tell at least so much, or numbers would all become one.
+_LEAST_AGREEMENT = 0.1
 #: An interval counts as at most so many times as wide as others.
 _FAR_WIDER = 10.0
 #: A predicted interval narrower than this, in spreads of the labels, counts as so wide.
@@ -141,42 +145,84 @@ def out_of_fold_spread(
     truth: np.ndarray,
     predicted: np.ndarray,
     own: np.ndarray,
-    width: np.ndarray,
     part: np.ndarray,
     *,
-    sides: np.ndarray,
+    fresh: np.ndarray,
+    echo: np.ndarray,
     level: float,
 ) -> float:
     """The spread of a metric by predictions of teachers that did not learn the labels.
 
-    Their errors stand for those of the model on new networks; that the model errs most where they are least sure, too,
-    is assumed. Short fits to fewer labels differ from it in level and in deviation, which are taken from the model.
+    Their errors, and how far the model is from what they taught it, together stand for those of the model on new
+    networks. Short fits to fewer labels differ from it in level and in deviation, which are taken from the model. It
+    knows the labels, so errors are the smaller for that, as residuals of a fit are.
 
     Args:
         truth: Labels ``(k,)``, in spreads of the metric's labels.
         predicted: What the teachers say of them, in the same unit.
-        own: What the model says of them, which learned them.
-        width: Width of an interval of the teachers, in any unit.
+        own: What the model says of them, which learned them: median, lower and upper end of the interval, ``(k, 3)``.
         part: Which labels were set aside together; of parts with fewer than ``LEAST_TOGETHER`` nothing is learned.
-        sides: Distances of lower and upper end from the median in intervals of the model of other networks, ``(j, 2)``.
-        level: Level of these intervals.
+        fresh: What the model says of other networks, ``(j, 3)``.
+        echo: Differences of what it was taught of networks and what it says of them, ``(i,)``.
+        level: Level of the intervals.
 
     Returns:
         1 where fewer than ``LEAST_LABELS`` labels are in parts that are large enough.
     """
-    needed = [np.empty(0)]
-    below, above = (_mean(side) for side in sides.T)
+    needed, labels = [np.empty(0)], 0
+    below, above = (_mean(side) for side in _sides(fresh).T)
+    width = _sides(own).sum(axis=1)
     for fold in np.unique(part):
         rows = part == fold
         if rows.sum() < LEAST_TOGETHER:
             continue
-        view, like = predicted[rows], own[rows]
+        view, like = predicted[rows], own[rows, 0]
         median = (view - view.mean()) / (view.std() or 1.0) * like.std() + like.mean()
         shape = np.maximum(width[rows], _NARROW)
         shape = np.minimum(shape / _mean(shape), _FAR_WIDER)
-        needed.append(stretch(truth[rows], np.stack([median, median - shape * below, median + shape * above], axis=1)))
-    found = np.concatenate(needed)
-    return conformal(found, level) if len(found) >= LEAST_LABELS else 1.0
+        intervals = np.stack([median, median - shape * below, median + shape * above], axis=1)
+        error = (truth[rows] - median) * np.sqrt(rows.sum() / (rows.sum() - _TAKEN))
+        off = (median[:, None] + error[:, None] + echo).ravel()
+        needed.append(stretch(off, np.repeat(intervals, len(echo), axis=0)))
+        labels += int(rows.sum())
+    return conformal(np.concatenate(needed), level) if labels >= LEAST_LABELS else 1.0
+
+
+def _sides(intervals: np.ndarray) -> np.ndarray:
+    """Distances of lower and upper end from the median, ``(k, 2)``, of ``(k, 3)``."""
+    median, lower, upper = intervals.T
+    return np.stack([median - lower, upper - median], axis=1)
+
+
+def level_and_slope(truth: np.ndarray, own: np.ndarray, agreement: float) -> tuple[float, float]:
+    """What numbers of a model are to be multiplied by and moved by to be its expectations of networks it does not know.
+
+    A model that learned to rank says who is ahead, but by how much is drawn together or apart. Expectations that
+    correlate with the labels by ``agreement`` deviate by so many times what the labels do (regression to the mean).
+    Those of the networks it learned deviate more, as it knows a part of their noise by heart: what it says of them lies
+    between the expectation and the label, so the angles, whose cosines are correlations, tell by how much.
+
+    Args:
+        truth: Labels ``(k,)`` on the metric's scale.
+        own: What the model says of them, which learned them.
+        agreement: Correlation of labels and what is said of them by who did not learn them.
+
+    Returns:
+        Shift and slope; 0 and 1 where labels or predictions do not vary.
+    """
+    if not truth.std() or not own.std():
+        return 0.0, 1.0
+    told, known = (max(_LEAST_AGREEMENT, found) for found in (agreement, correlation(truth, own)))
+    apart = np.cos(np.arccos(told) - np.arccos(max(told, known)))
+    slope = float(told * truth.std() / (own.std() * apart))
+    return float(truth.mean() - slope * own.mean()), slope
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's correlation of two series ``(k,)``, at most 1; 0 where one of them does not vary."""
+    if not one.std() or not other.std():
+        return 0.0
+    return float(min(1.0, np.corrcoef(one, other)[0, 1]))
 
 
 def _mean(widths: np.ndarray) -> float:

@@ -9,7 +9,7 @@ thousand fresh networks, which the model learns beside the true ones: knowledge 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from scipy.stats import kendalltau
 from search_spaces.errors import UsageError
 from surrogates.gaussian_process import LEAST_NOISE, GaussianProcess, left_out, normal_scores, refuse_noise
 from surrogates.monotone import MonotoneMap
+from surrogates.rlm.calibration import level_and_slope
 from surrogates.rlm.config import TrainingConfig
 
 #: Labels that a process takes; its cost grows with the cube of their number.
@@ -232,7 +233,11 @@ def shares(taus: np.ndarray) -> np.ndarray:
 
 
 def pseudo_labels(
-    predicted: Sequence[pd.DataFrame], guessed: np.ndarray, trust: np.ndarray, labels: pd.DataFrame
+    predicted: Sequence[pd.DataFrame],
+    guessed: np.ndarray,
+    trust: np.ndarray,
+    labels: pd.DataFrame,
+    places: Mapping[str, tuple[float, float]] | None = None,
 ) -> pd.DataFrame:
     """What the labels of ``k`` networks may be, to teachers that do not know them: one row each, as ``labels`` has it.
 
@@ -245,15 +250,50 @@ def pseudo_labels(
         trust: How far each model is followed, then the processes: ``(len(predicted) + 1, m)``, columns that sum to 1;
             a model at least is followed, or else all of them alike.
         labels: ``n`` rows, NaN where not measured; of every column at least one is.
+        places: By metric, what is added to the average and by what it is multiplied before (``places_of``).
     """
     named = {}
-    for index, name in enumerate(labels.columns):
-        values = labels[name].dropna().to_numpy(dtype=float)
-        unit = MonotoneMap.fit(normal_scores(values), values)
-        scores = np.array([np.interp(frame[str(name)], unit.values, unit.scores) for frame in predicted])
-        models, processes = trust[:-1, index], trust[-1, index]
-        seen = np.average(scores, axis=0, weights=models if models.any() else None)
-        guess = guessed[:, index] - guessed[:, index].mean()
+    for index, name in enumerate(map(str, labels.columns)):
+        unit = _unit(labels.iloc[:, index])
+        seen = _seen(unit, [frame[name] for frame in predicted], trust[:-1, index])
+        processes, guess = trust[-1, index], guessed[:, index] - guessed[:, index].mean()
         guess = guess / (guess.std() or 1.0) * seen.std() + seen.mean()
-        named[str(name)] = unit((1 - processes) * seen + processes * guess)
+        shift, slope = (places or {}).get(name, (0.0, 1.0))
+        named[name] = unit(shift + slope * ((1 - processes) * seen + processes * guess))
     return pd.DataFrame(named)
+
+
+def places_of(
+    own: Sequence[pd.DataFrame], trust: np.ndarray, labels: pd.DataFrame, agreement: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """Where normal scores of models have to be and how far apart, by metric, to be expectations: shift and slope.
+
+    A value is predicted at its expected quantile, which can be at neither end, and so far inside.
+
+    Args:
+        own: What each model predicts of the ``n`` networks that it learned.
+        trust: As for ``pseudo_labels``.
+        labels: Their labels.
+        agreement: Correlation of labels and what is said of them by who did not learn them; other metrics have no
+            place.
+    """
+    places = {}
+    for index, name in enumerate(map(str, labels.columns)):
+        if name in agreement:
+            known, unit = labels.iloc[:, index].notna().to_numpy(), _unit(labels.iloc[:, index])
+            truth = np.asarray(np.interp(labels.iloc[known, index], unit.values, unit.scores))
+            seen = _seen(unit, [frame.loc[known, name] for frame in own], trust[:-1, index])
+            places[name] = level_and_slope(truth, seen, agreement[name])
+    return places
+
+
+def _unit(labels: pd.Series) -> MonotoneMap:
+    """From normal scores to the unit of a metric."""
+    values = labels.dropna().to_numpy(dtype=float)
+    return MonotoneMap.fit(normal_scores(values), values)
+
+
+def _seen(unit: MonotoneMap, predicted: Sequence[pd.Series], shares: np.ndarray) -> np.ndarray:
+    """The average of the models' predictions as normal scores."""
+    scores = [np.interp(values, unit.values, unit.scores) for values in predicted]
+    return np.asarray(np.average(scores, axis=0, weights=shares if shares.any() else None))

@@ -19,10 +19,10 @@ from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import count_sets
 from surrogates.genomes import one_hot
 from surrogates.progress import Progress
-from surrogates.rlm.calibration import CalibrationConfig
+from surrogates.rlm.calibration import CalibrationConfig, level_and_slope
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
-from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels
+from surrogates.rlm.distillation import Processes, TeachingConfig, places_of, pseudo_labels
 from surrogates.rlm.encoders import Reader
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
 from surrogates.rlm.labelled import FitRequest, Graphs, functions_of, grouped_folds, rows_of
@@ -155,6 +155,7 @@ class FineTunedRLM(RLM):
         functions = np.unique(functions_of(graphs, self.reading), return_inverse=True)[1]
         part = grouped_folds(functions, self.teaching.trust_folds, seed=self.training.seed)
         alike = np.unique(self._own_texts(graphs), return_inverse=True)[1]
+        alone = np.bincount(functions)[functions] == 1
         values = labels.to_numpy(dtype=float)
         left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
         if not left:
@@ -165,18 +166,15 @@ class FineTunedRLM(RLM):
         found = []
         for shrunk in (self.start.shrink, *self.teaching.shrinks):
             begun = replace(self.start, shrink=shrunk)
-            predicted, ends = self._without(request, part, left, begun)
-            views = np.concatenate([predicted, np.stack(aside, axis=1)[None]])
-            found.append((begun, OutOfFold(labels, part, views, ends, alike, self.teaching.stacked)))
+            views = np.concatenate([self._without(request, part, left, begun), np.stack(aside, axis=1)[None]])
+            found.append((begun, OutOfFold(labels, part, views, alike, alone, self.teaching.stacked)))
         self._begun, asked = max(found, key=lambda one: float(one[1].taus[0].mean()))
         return asked
 
-    def _without(
-        self, request: FitRequest, part: np.ndarray, left: Sequence[int], begun: StartConfig
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What models that begin so predict of each part in ``left`` without it, and the ends of ``OutOfFold``."""
+    def _without(self, request: FitRequest, part: np.ndarray, left: Sequence[int], begun: StartConfig) -> np.ndarray:
+        """What models that begin so predict of each part in ``left`` without it, ``(models, n, m)``."""
         graphs, labels, trainings = request.graphs, request.labels, self._trainings()
-        predicted, ends = np.full((len(trainings), *labels.shape), np.nan), np.full((2, *labels.shape), np.nan)
+        predicted = np.full((len(trainings), *labels.shape), np.nan)
         for fold in left:
             held, rest = np.flatnonzero(part == fold), np.flatnonzero(part != fold)
             known = labels.iloc[rest].dropna(axis=1, how="all").reset_index(drop=True)
@@ -184,23 +182,43 @@ class FineTunedRLM(RLM):
             for index, training in enumerate(trainings):
                 short = replace(training, epochs=max(1, round(self.teaching.trust_epochs * training.epochs)))
                 model = self._untaught(short, begun)._refitted(request, rows_of(graphs, rest), known)
-                found = model.predict(rows_of(graphs, held))
-                predicted[index][np.ix_(held, at)] = found.mean
-                if not index:
-                    for end, quantiles in zip(ends, (found.quantiles[..., 0], found.quantiles[..., -1]), strict=True):
-                        end[np.ix_(held, at)] = quantiles
-        return predicted, ends
+                predicted[index][np.ix_(held, at)] = model.predict(rows_of(graphs, held)).mean
+        return predicted
 
-    def _spread_aside(self, request: FitRequest, pool: Pool) -> dict[str, float]:
-        """Spreads by labels that were set aside to say whom to trust; none where they are learned otherwise."""
-        asked = self._out_of_fold
-        if asked is None or self.calibration.folds or request.validation is not None:
-            return {}
-        names = request.metrics
+    def _calibrate_aside(self, request: FitRequest, pool: Pool, taught: pd.DataFrame) -> None:
+        """Take from labels that were set aside how far apart numbers lie, and how wide intervals must be.
+
+        Spreads are left to ``CalibrationConfig.folds`` and to validation labels where there are such.
+
+        Args:
+            request: The labels.
+            pool: The networks that were learned beside theirs.
+            taught: Their pseudo-labels.
+        """
+        asked, level, names = self._out_of_fold, self.calibration.level, request.metrics
+        if asked is None:
+            return
         own, fresh = self._quantiles(self._own_texts(request.graphs), names), self._quantiles(pool.texts, names)
-        scales = dict(zip(self.metrics, self.scales, strict=True))
-        level = self.calibration.level
-        return {name: asked.spread(name, scales[name], own[name][:, 0], fresh[name], level) for name in names}
+        agreement = self._agreement(names)
+        scales, spreads = dict(zip(self.metrics, self.scales, strict=True)), {}
+        for name in names:
+            labels = request.labels[name].to_numpy(dtype=float)
+            known = np.isfinite(labels)
+            if name in agreement:
+                truth, medians = scales[name].forward(labels[known]), own[name][known, 0]
+                scales[name] = scales[name].moved(*level_and_slope(truth, medians, agreement[name]))
+            if not self.calibration.folds and request.validation is None:
+                said = taught[name].to_numpy()
+                spreads[name] = asked.spread(name, scales[name], own[name], fresh[name], said, level=level)
+        self.scales = tuple(scales.values())
+        self._spread(spreads)
+
+    def _agreement(self, names: Sequence[str]) -> dict[str, float]:
+        """``OutOfFold.agreement`` of each metric that has labels enough; of none where no label was set aside."""
+        if self._out_of_fold is None:
+            return {}
+        found = {name: self._out_of_fold.agreement(name, self._scale(name)) for name in names}
+        return {name: agreement for name, agreement in found.items() if agreement is not None}
 
     def _quantiles(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
         """Median, lower and upper end of the interval of each metric on its scale, ``(k, 3)``, before it is spread."""
@@ -245,8 +263,7 @@ class FineTunedRLM(RLM):
             shrink(self.network, self._begun.shrink)
         self._finetune(request, freeze=self.start.freeze, start=began)
         if pool is not None:
-            self._learn_guessed(pool, request, read)
-            self._spread(self._spread_aside(request, pool))
+            self._calibrate_aside(request, pool, self._learn_guessed(pool, request, read))
         self.keep(request.metrics)
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
@@ -270,13 +287,16 @@ class FineTunedRLM(RLM):
                 rows[[self.metrics.index(name) for name in names]] = starts
         _set_dropout(found.network, self.start.dropout)
 
-    def _learn_guessed(self, pool: Pool, request: FitRequest, read: np.ndarray) -> None:
+    def _learn_guessed(self, pool: Pool, request: FitRequest, read: np.ndarray) -> pd.DataFrame:
         """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again.
 
         Args:
             pool: Whom the teachers are asked about.
             request: The labels.
             read: What the checkpoint predicts of their networks, ``(n, m)``.
+
+        Returns:
+            The pseudo-labels; none where nobody teaches but the model itself.
         """
         graphs, metrics, processes = request.graphs, request.metrics, self._processes(request.graphs, read, pool)
         fresh = np.full((len(pool.texts), len(metrics)), np.nan)
@@ -287,24 +307,30 @@ class FineTunedRLM(RLM):
             found, models = np.array([processes.trust(column) for column in values.T]), len(self._trainings())
             trust = np.array([*[(1 - found) / models] * models, found])
             if not trust[1:].any():
-                return  # nobody teaches but the model itself
+                return pd.DataFrame()
         guessed = np.stack([processes.guess(column)[len(graphs) :] for column in values.T], axis=1)
         others = [
             self._untaught(how, self._begun)._refitted(request, graphs, request.labels) for how in self._trainings()[1:]
         ]
-        predicted = [_once(model).predict(pool.texts, metrics).frame() for model in (self, *others)]
-        named = pseudo_labels(predicted, guessed, trust, request.labels)
-        texts, labels = [*self._own_texts(graphs), *pool.texts], pd.concat([request.labels, named], ignore_index=True)
+        known = self._own_texts(graphs)
+        own, predicted = (
+            [_once(model).predict(texts, metrics).frame() for model in (self, *others)] for texts in (known, pool.texts)
+        )
+        places = places_of(own, trust, request.labels, self._agreement(metrics))
+        named = pseudo_labels(predicted, guessed, trust, request.labels, places)
+        texts, labels = [*known, *pool.texts], pd.concat([request.labels, named], ignore_index=True)
         among = replace(request, graphs=texts, labels=labels, checkpoint=None)
         wanted, history, unfinished = self.training, self.history, self._unfinished
         _set_dropout(self.network, 0.0)
         try:
-            self._finetune(among, self.teaching.of_the_pool(wanted), freeze=self.start.freeze)
+            few = self._out_of_fold is None  # they say too little of how values are distributed
+            self._finetune(among, self.teaching.of_the_pool(wanted), refit_scales=few, freeze=self.start.freeze)
         finally:
             self.training, self.history, self._unfinished = wanted, history, unfinished
             _set_dropout(self.network, self.start.dropout)
         validation = request.validation[0] if request.validation is not None else None
         self.learn_distance(graphs, validation=validation)  # what it knows was measured
+        return named
 
     def _processes(self, graphs: Graphs, read: np.ndarray, pool: Pool) -> Processes:
         """Processes on ``graphs``, of which the checkpoint predicts ``read``, and the pool."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ USUAL = "quantile"
 KNOTS = 1024
 #: Largest difference of a quantile from that of all labels.
 TOLERANCE = 2e-4
+#: A scale that is moved bends so far from 0 and 1.
+_MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Scale:
     Attributes:
         kind: ``raw`` or ``quantile``.
         values: Quantile scale: ascending distinct knots, in the metric's unit.
-        quantiles: Quantile scale: quantile of each knot, within (0, 1).
+        quantiles: Quantile scale: quantile of each knot, within (0, 1) unless it was moved.
         spread: Standard deviation of the training labels on this scale.
         digits: Digits written.
     """
@@ -90,6 +92,34 @@ class Scale:
         if self.kind == "raw":
             return np.asarray(moved)
         return np.asarray(1 - np.abs(1 - np.abs(moved)))
+
+    def moved(self, shift: float, slope: float) -> Scale:
+        """The scale on which a number ``u`` stands for what ``shift + slope * u`` stands for on this one.
+
+        Where 0 or 1 would stand for what is beyond the ends of this scale, it bends before, lest numbers there stand
+        for the same. Where they would stand for less, labels lie beyond them, where only a distribution that is
+        stretched can go. A raw scale writes the values themselves, and stays as it is.
+
+        Raises:
+            UsageError: ``slope`` is not positive.
+        """
+        if slope <= 0:
+            raise UsageError(f"slope is {slope}; a scale keeps its order, so it must be positive")
+        if self.kind == "raw":
+            return self
+        meant = np.array([0.0, _MARGIN, 1 - _MARGIN, 1.0])
+        numbers = (meant - shift) / slope
+        if numbers[1] > 0:
+            numbers[0] = 0.0
+        if numbers[2] < 1:
+            numbers[3] = 1.0
+        known = np.array(self.quantiles)
+        bends = meant[(known[0] < meant) & (meant < known[-1])]
+        levels = np.unique(np.concatenate([known, bends]))
+        values, quantiles = self.inverse(levels), np.interp(levels, meant, numbers)
+        return replace(
+            self, values=tuple(values.tolist()), quantiles=tuple(quantiles.tolist()), spread=self.spread / slope
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a checkpoint's config."""

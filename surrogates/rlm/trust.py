@@ -2,8 +2,8 @@
 
 Every teacher of a model (``surrogates/rlm/distillation.py``) is fitted without a part of the labels and asked for that
 part; processes may be asked for each label from all others (``TeachingConfig.leave_one_out``). How well it orders them,
-or they together do, says how far it is followed; how far off all of them together are says how wide the intervals of
-the model must be that learns from all labels.
+or they together do, says how far it is followed; how well all of them together agree with the labels says how far apart
+the numbers of the model must lie that learns from all labels, and how far off they are how wide its intervals must be.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from surrogates.rlm.calibration import LEAST_LABELS, out_of_fold_spread
+from surrogates.rlm.calibration import LEAST_LABELS, LEAST_TOGETHER, correlation, out_of_fold_spread
 from surrogates.rlm.distillation import pseudo_labels, shares, tau, tau_by_lot
 from surrogates.rlm.scales import Scale
 
@@ -32,16 +32,17 @@ class OutOfFold:
         part: Which of them were set aside together, ``(n,)``.
         predicted: What each teacher predicts, ``(t, n, m)``: models in the metric's unit, the last one, the processes,
             normal scores. NaN where a teacher had no label to learn from.
-        ends: Lowest and highest quantile that the first model predicts, ``(2, n, m)``.
         alike: Which of them are of networks that read alike, ``(n,)``: equal numbers.
+        alone: Whether no other label is of a functionally identical network, ``(n,)``. New networks are such, as none
+            is identical to a known one: of common functions, which say most of labels and are told best, are none.
         stacked: ``TeachingConfig.stacked``.
     """
 
     labels: pd.DataFrame
     part: np.ndarray
     predicted: np.ndarray
-    ends: np.ndarray
     alike: np.ndarray
+    alone: np.ndarray
     stacked: bool = False
 
     @cached_property
@@ -85,28 +86,59 @@ class OutOfFold:
             found += [tau_by_lot(truth, mean.to_numpy()[:, 0]) for mean in together]
         return tried[int(np.argmax(found))]
 
-    def spread(self, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:
+    def agreement(self, name: str, scale: Scale) -> float | None:
+        """Correlation of the labels of metric ``name`` and what all teachers together say of them, on its ``scale``.
+
+        The mean over what was set aside together; None where fewer than ``LEAST_LABELS`` labels tell.
+        """
+        rows, together = self._together(name)
+        if len(rows) < LEAST_LABELS:
+            return None
+        pairs = scale.forward(np.stack([self.labels[name].iloc[rows], together]))
+        parts = (pairs[:, self.part[rows] == part] for part in np.unique(self.part[rows]))
+        found = [correlation(*pair) for pair in parts if pair.shape[1] >= LEAST_TOGETHER]
+        return float(np.mean(found)) if found else None
+
+    def _together(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Which labels of metric ``name`` all teachers were asked about, ``(k,)``, and what they say, in its unit."""
+        column = self.labels.columns.get_loc(name)
+        views = self.predicted[:, :, column]
+        rows = np.flatnonzero(self.labels[name].notna() & ~np.isnan(views).any(axis=0))
+        if not len(rows):
+            return rows, np.empty(0)
+        models = [pd.DataFrame({name: view}) for view in views[:-1, rows]]
+        said = pseudo_labels(models, views[-1, rows, None], self.shares[[name]].to_numpy(), self.labels[[name]])
+        return rows, said[name].to_numpy()
+
+    def spread(
+        self, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, taught: np.ndarray, *, level: float
+    ) -> float:
         """The spread of metric ``name``; 1 where fewer than ``LEAST_LABELS`` labels tell.
 
         Args:
             name: The metric.
             scale: Its scale.
-            own: What the model says of the ``n`` networks, whose labels it knows: medians on the scale.
-            fresh: Median, lower and upper end of its intervals of networks without labels, ``(k, 3)`` on the scale.
-            level: Level of these intervals.
+            own: What the model says of the ``n`` networks, whose labels it knows: median, lower and upper end of its
+                intervals, ``(n, 3)`` on the scale.
+            fresh: What it says of networks without labels, ``(k, 3)``.
+            taught: What the teachers said of these, ``(k,)`` in the metric's unit.
+            level: Level of the intervals.
         """
-        column = self.labels.columns.get_loc(name)
-        views = self.predicted[:, :, column]
-        rows = np.flatnonzero(self.labels[name].notna() & ~np.isnan(views).any(axis=0))
+        rows, together = self._together(name)
+        alone = self.alone[rows]
+        if alone.sum() >= LEAST_LABELS:
+            rows, together = rows[alone], together[alone]
         if len(rows) < LEAST_LABELS:
             return 1.0
-        models = [pd.DataFrame({name: view}) for view in views[:-1, rows]]
-        together = pseudo_labels(models, views[-1, rows, None], self.shares[[name]].to_numpy(), self.labels[[name]])
-        values = np.stack([self.labels[name].iloc[rows], together[name], *self.ends[:, rows, column]])
         unit = scale.spread or 1.0
-        truth, predicted, lowest, highest = scale.forward(values) / unit
-        median, lower, upper = fresh.T / unit
-        sides = np.stack([median - lower, upper - median], axis=1)
+        truth, predicted = scale.forward(np.stack([self.labels[name].iloc[rows], together])) / unit
+        echo = _beside_line(fresh[:, 0], scale.forward(taught)) / unit
         return out_of_fold_spread(
-            truth, predicted, own[rows] / unit, highest - lowest, self.part[rows], sides=sides, level=level
+            truth, predicted, own[rows] / unit, self.part[rows], fresh=fresh / unit, echo=echo, level=level
         )
+
+
+def _beside_line(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """By how much ``other`` is off the straight line through its points over ``one``, least squares."""
+    slope = correlation(one, other) * other.std() / (one.std() or 1.0)
+    return np.asarray(other - other.mean() - slope * (one - one.mean()))

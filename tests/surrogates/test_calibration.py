@@ -15,7 +15,7 @@ from nasrlm.metrics import interval_coverage
 from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
 from surrogates.rlm import RLM, CalibrationConfig, ModelConfig, TrainingConfig
-from surrogates.rlm.calibration import conformal, out_of_fold_spread, stretch
+from surrogates.rlm.calibration import conformal, level_and_slope, out_of_fold_spread, stretch
 from surrogates.rlm.config import ReadingConfig
 from surrogates.rlm.labelled import functions_of
 
@@ -110,46 +110,87 @@ def test_spreads_are_quantiles_of_what_was_needed() -> None:
     assert conformal(np.array([np.inf]), 0.8) == 1.0
 
 
+def intervals(median: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Median, lower and upper end, ``(k, 3)``, by distances ``(k, 2)`` or ``(2,)``."""
+    below, above = np.broadcast_to(sides, (len(median), 2)).T
+    return np.stack([median, median - below, median + above], axis=1)
+
+
+NO_ECHO = np.zeros(1)
+
+
 @given(st.floats(-5, 5), st.floats(0.1, 10), st.floats(0.1, 10), st.integers(0, 99))
 def test_errors_of_others_at_any_level_and_in_any_unit(level: float, deviation: float, unit: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth, part = rng.normal(size=40), np.arange(40) % 4
     sides = rng.uniform(0.1, 0.3, size=(7, 2))
-    predicted, width = truth + rng.normal(scale=0.5, size=40), rng.uniform(1, 2, size=40)
-    spread = out_of_fold_spread(truth, predicted, truth, width, part, sides=sides, level=0.8)
-    other = out_of_fold_spread(truth, level + deviation * predicted, truth, unit * width, part, sides=sides, level=0.8)
-    np.testing.assert_allclose(other, spread, rtol=1e-6)
-    wide = out_of_fold_spread(truth, predicted, truth, width, part, sides=sides / unit, level=0.8)
-    np.testing.assert_allclose(wide, spread * unit, rtol=1e-6)
-    assert out_of_fold_spread(truth, truth, truth, width, part, sides=sides, level=0.8) < 1e-6 < spread  # they knew
+    predicted = truth + rng.normal(scale=0.5, size=40)
+    own, fresh = intervals(truth, rng.uniform(1, 2, size=(40, 2))), intervals(rng.normal(size=7), sides)
+
+    def spread(predicted: np.ndarray, own: np.ndarray, fresh: np.ndarray) -> float:
+        return out_of_fold_spread(truth, predicted, own, part, fresh=fresh, echo=NO_ECHO, level=0.8)
+
+    found = spread(predicted, own, fresh)
+    np.testing.assert_allclose(spread(level + deviation * predicted, own, fresh), found, rtol=1e-6)
+    wider = own[:, [0]] + unit * (own - own[:, [0]])
+    np.testing.assert_allclose(spread(predicted, wider, fresh), found, rtol=1e-6)  # where they are wide is what counts
+    np.testing.assert_allclose(spread(predicted, own, intervals(fresh[:, 0], sides / unit)), found * unit, rtol=1e-6)
+    assert spread(truth, own, fresh) < 1e-6 < found  # they knew
 
 
 @pytest.mark.parametrize(("count", "folds"), [(64, 2), (64, 4), (128, 4), (128, 16)])
-def test_errors_of_others_tell_how_wide_to_be(count: int, folds: int) -> None:
-    """Teachers err as the model does, who are twice as unsure of every second network, and err twice as much there."""
+@pytest.mark.parametrize("apart", [0.0, 0.3])
+def test_errors_of_others_tell_how_wide_to_be(count: int, folds: int, apart: float) -> None:
+    """All err twice as much of every second network, the model also by ``apart`` from them, and it knows where."""
     covered = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        noise = rng.normal(size=(2, count + 500)) * np.resize([0.3, 0.6], count + 500)
-        truth = rng.normal(size=count + 500)
-        width, known = np.resize([1.0, 2.0], count + 500), slice(count)
-        errors, model = truth + noise[0], truth + noise[1]
-        own = truth + 0.2 * noise[1]  # it knows the labels
+        total, known = count + 500, slice(count)
+        errors, echo = rng.normal(size=(2, total)) * np.resize([0.3, 0.6], total), apart * rng.normal(size=total)
+        truth = rng.normal(size=total)
+        width = 0.05 * np.resize([1.0, 2.0], total)
+        teachers, model = truth + errors[0], truth + errors[1] + echo
+        own = intervals(truth + 0.2 * errors[1], width[:, None])[known]  # it knows the labels
         part = rng.permutation(count) * folds // count
-        sides = np.tile(0.05 * width[count:, None], 2)
-        spread = out_of_fold_spread(truth[known], errors[known], own[known], width[known], part, sides=sides, level=0.8)
-        covered.append(np.mean(np.abs(truth - model)[count:] <= spread * 0.05 * width[count:]))
+        fresh = intervals(model, width[:, None])[count:]
+        spread = out_of_fold_spread(truth[known], teachers[known], own, part, fresh=fresh, echo=echo[count:], level=0.8)
+        covered.append(np.mean(np.abs(truth - model)[count:] <= spread * width[count:]))
     assert 0.72 <= np.mean(covered) <= 0.86  # level and deviation, learned by heart, take a little off a small part
 
 
 def test_silence_is_as_far_off_as_labels_are_apart() -> None:
-    truth, nothing, width = np.array([-1.0, 1.0] * 10), np.zeros(20), np.ones(20)
-    sides = np.array([[0.5, 0.25]])
+    truth, nothing = np.array([-1.0, 1.0] * 10), np.zeros(20)
+    own, fresh = intervals(truth, np.ones(2)), intervals(np.zeros(1), np.array([0.5, 0.25]))
     halves, tenths = np.arange(20) // 10, np.arange(20) // 2
-    assert out_of_fold_spread(truth, nothing, truth, width, halves, sides=sides, level=0.9) == pytest.approx(4.0)
-    assert out_of_fold_spread(truth, nothing, truth, width, tenths, sides=sides, level=0.9) == 1.0  # two have no level
-    width[3] = 1e9  # of raw numbers there are such
-    assert 4.0 < out_of_fold_spread(truth, nothing, truth, width, halves, sides=sides, level=0.9) < 9.0
+
+    def spread(own: np.ndarray, part: np.ndarray) -> float:
+        return out_of_fold_spread(truth, nothing, own, part, fresh=fresh, echo=NO_ECHO, level=0.9)
+
+    assert spread(own, halves) == pytest.approx(4.0 * np.sqrt(10 / 8))  # of ten errors, two gave level and deviation
+    assert spread(own, tenths) == 1.0  # two have no level
+    own[3, 2] = 1e9  # of raw numbers there are such
+    assert 4.0 < spread(own, halves) < 9.0
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.6, 1.2])
+@pytest.mark.parametrize("by_heart", [0.0, 0.5])
+def test_numbers_are_brought_to_where_expectations_are(noise: float, by_heart: float) -> None:
+    """A model that draws everything together, and knows a part of the noise of its labels."""
+    rng, count = np.random.default_rng(0), 4000
+    told = rng.normal(size=count)
+    truth = 3 + 2 * (told + noise * rng.normal(size=count))
+    error = truth - (3 + 2 * told)
+    own = 0.4 * (3 + 2 * told + by_heart * error) - 7
+    shift, slope = level_and_slope(truth, own, float(np.corrcoef(truth, told)[0, 1]))
+    assert slope == pytest.approx(1 / 0.4, rel=0.05)
+    fresh = 0.4 * (3 + 2 * told) - 7
+    assert np.abs(shift + slope * fresh - (3 + 2 * told)).mean() <= 0.1
+
+
+def test_nothing_is_moved_where_nothing_varies() -> None:
+    rising, flat = np.arange(20.0), np.ones(20)
+    assert level_and_slope(flat, rising, 0.9) == level_and_slope(rising, flat, 0.9) == (0.0, 1.0)
+    assert 0 < level_and_slope(rising, -rising, -0.5)[1] < 1  # the order stays, whatever the labels tell
 
 
 def test_each_metric_gets_a_spread_of_its_own(cells: tuple[list[str], pd.DataFrame]) -> None:

@@ -227,11 +227,11 @@ def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch:
     few = networks(64, 1)
     values = pd.DataFrame({0: np.random.default_rng(5).normal(size=64), 1: free_targets(few)["live_depth"]})
     values.loc[::5, 0] = np.nan
-    asked, spread = list[tuple[OutOfFold, np.ndarray, np.ndarray]](), OutOfFold.spread
+    asked, spread = list[tuple[OutOfFold, tuple[np.ndarray, ...]]](), OutOfFold.spread
 
-    def noted(unseen: OutOfFold, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, level: float) -> float:
-        asked.append((unseen, own, fresh))
-        return spread(unseen, name, scale, own, fresh, level)
+    def noted(unseen: OutOfFold, name: str, scale: Scale, *said: np.ndarray, level: float) -> float:
+        asked.append((unseen, said))
+        return spread(unseen, name, scale, *said, level=level)
 
     monkeypatch.setattr(OutOfFold, "spread", noted)
     teaching = TeachingConfig(60, trust_folds=2, passes=4)
@@ -240,20 +240,21 @@ def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch:
     unseen = asked[0][0]
     assert np.isfinite(unseen.predicted).all() and unseen.predicted.shape == (2, 64, 2)
     assert scipy.stats.kendalltau(unseen.predicted[-1, :, 1], values[1]).statistic > 0.5
-    lowest, highest = unseen.ends
-    assert (lowest < highest).mean() > 0.9
+    functions = [SPACE.canonical(arch) for arch in few.architectures]
+    assert unseen.alone.tolist() == [functions.count(function) == 1 for function in functions]
     for index, (name, scale) in enumerate(zip(rlm.metrics, rlm.scales, strict=True)):
         rows = np.flatnonzero(values[index].notna())
         alone = OutOfFold(
             unseen.labels[[name]].iloc[rows].reset_index(drop=True),
             unseen.part[rows],
             unseen.predicted[:, rows][:, :, [index]],
-            unseen.ends[:, rows][:, :, [index]],
             unseen.alike[rows],
+            unseen.alone[rows],
         )
-        _, own, fresh = asked[index]
-        assert own.shape == (64,) and fresh.shape == (60, 3)
-        np.testing.assert_allclose(spread(alone, name, scale, own[rows], fresh, 0.8), rlm.spreads[index])
+        own, fresh, taught = asked[index][1]
+        assert own.shape == (64, 3) and fresh.shape == (60, 3) and taught.shape == (60,)
+        again = spread(alone, name, scale, own[rows], fresh, taught, level=0.8)
+        np.testing.assert_allclose(again, rlm.spreads[index])
     monkeypatch.undo()
     for other in CalibrationConfig(level=0.5), CalibrationConfig(folds=2):  # further fits know better
         rlm.calibration, before = other, rlm.spreads

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surrogates.rlm.distillation import pseudo_labels, tau_by_lot
+from surrogates.rlm.scales import Scale
 from surrogates.rlm.trust import OutOfFold
 
 COUNT, PARTS = 90, 3
@@ -20,7 +21,7 @@ def asked(truth: np.ndarray, models: list[np.ndarray], processes: np.ndarray, *,
     """Views of one metric; every third label was set aside together."""
     labels = pd.DataFrame({"score": truth})
     views, rows = np.stack([*models, processes])[:, :, None], np.arange(len(truth))
-    return OutOfFold(labels, rows % PARTS, views, np.zeros((2, len(truth), 1)), rows, stacked)
+    return OutOfFold(labels, rows % PARTS, views, rows, rows >= 0, stacked)
 
 
 def tau_of(found: OutOfFold, shares: np.ndarray) -> float:
@@ -117,3 +118,33 @@ def test_of_several_the_most_even_shares() -> None:
     model = truth + 0.2 * rng.normal(size=COUNT)
     shares = asked(truth, [model, model], rng.normal(size=COUNT)).shares["score"]
     assert shares[2] <= 0.1 and abs(shares[0] - shares[1]) <= 0.1
+
+
+def test_agreement_is_that_of_all_teachers_on_the_scale() -> None:
+    rng = np.random.default_rng(8)
+    truth = rng.normal(size=COUNT)
+    model, processes = (truth + 0.3 * rng.normal(size=COUNT) for _ in range(2))
+    found, scale = asked(np.exp(truth), [np.exp(model)], processes), Scale.fit("quantile", np.exp(truth), digits=3)
+    alone = asked(np.exp(truth), [np.exp(model)], rng.normal(size=COUNT))
+    agreement = found.agreement("score", scale)
+    assert agreement is not None
+    assert agreement > np.corrcoef(scale.forward(np.exp(model)), scale.forward(np.exp(truth)))[0, 1] > 0.9
+    assert alone.agreement("score", scale) == pytest.approx(
+        agreement, abs=0.06
+    )  # whom labels contradict is not followed
+    few = replace(found, labels=found.labels.where(np.arange(COUNT)[:, None] < 15))
+    assert few.agreement("score", scale) is None
+
+
+def test_labels_of_common_functions_do_not_say_how_wide_intervals_are() -> None:
+    """Half the labels are of a function that others have, too, and are told exactly."""
+    rng = np.random.default_rng(9)
+    truth, common = rng.normal(size=COUNT), np.arange(COUNT) % 2 == 0
+    view = truth + np.where(common, 0.0, 0.5) * rng.normal(size=COUNT)
+    scale = Scale.fit("quantile", truth, digits=3)
+    found = asked(truth, [view], view)
+    own = scale.forward(truth)[:, None] + np.array([0.0, -0.05, 0.05])
+    spread, alone = (
+        one.spread("score", scale, own, own, truth, level=0.8) for one in (found, replace(found, alone=~common))
+    )
+    assert alone > 1.3 * spread
