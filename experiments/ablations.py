@@ -74,13 +74,13 @@ LEVERS = {
     SCRATCH: Lever("no pretraining", method="rlm_scratch"),
     "no_labels": Lever("starts from free targets alone: no labels of other spaces, nor proxies of tables", start=FREE),
     # 2: ranking through the digits
-    "no_ranking": Lever("digit cross-entropy alone", {"training.ranking": 0.0}),
+    "no_ranking": Lever("digit cross-entropy alone", {"training.ranking": 0.0, "teaching.pool_ranking": 0.0}),
     "quantile_ranking": Lever("ranks the expected quantile, not the slope", {"training.ranking_by": "quantile"}),
-    "triple_ranking": Lever("three times the ranking loss", {"training.ranking": 90.0}),
+    "triple_ranking": Lever("three times the ranking loss of the labels", {"training.ranking": 90.0}),
     # 3: equivalence
     "dead_kept": Lever("dead operations are read", {"reading.dead": "keep"}),
     # 4: values
-    "sharp": Lever("digits not smeared over neighbouring values", {"training.smoothing": 0.02}),
+    "sharp": Lever("digits of the labels not smeared over neighbouring values", {"training.smoothing": 0.02}),
     "scratch_unranked": _scratch("digit cross-entropy alone", {"training.ranking": 0.0}),
     "raw": _scratch(
         "values themselves written, not their quantiles",

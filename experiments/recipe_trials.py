@@ -133,7 +133,7 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "unanchored_halved": {"training.anchor": 0.0, "start.shrink": 0.5},
         "by_name": {"start.blend": 0.0},
         "no_pool": {"teaching.pool": 0},
-        "unranked": {"training.ranking": 0.0},
+        "unranked": {"training.ranking": 0.0, "teaching.pool_ranking": 0.0},
         "ranking_3": {"training.ranking": 3.0},
         "counts_alone": COUNTS_ALONE,
         "unshaped": {"teaching.shaped": False},

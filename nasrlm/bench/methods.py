@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from nasrlm.bench.pretrained import (
+    ENOUGH,
+    FEW,
     FINETUNING,
     FREE,
     GIVEN_WEIGHT,
@@ -35,6 +37,8 @@ Settings = Mapping[str, object]
 _PLAIN = ("value_scale",)
 #: What the Gaussian processes read whatever the number of labels; named, as others make other runs.
 GP: Settings = {"training.counts": COUNTS, "training.genes": True}
+#: How one model of all metrics ranks: latencies are noisy, and the 30 of models of one metric costs them most.
+CALM: Mapping[str, float] = {"training.ranking": 3.0}
 #: Zero-cost proxies that are methods of their own; their values are columns ``zcp_<name>`` of a table.
 PROXIES = ("nwot", "synflow", "jacov", "snip", "grad_norm", "zen")
 
@@ -160,6 +164,12 @@ def gp_sizes(size: int) -> Settings:
     return {"training.shaped": True, "training.least_noise": 0.001} if size >= 64 else {}
 
 
+def joint_sizes(size: int) -> Settings:
+    """As ``finetuning_sizes``, but fresh networks are not ranked more strictly than the labels are."""
+    chosen = finetuning_sizes(size)
+    return {**chosen, "teaching.pool_ranking": CALM["training.ranking"]} if FEW <= size < ENOUGH else chosen
+
+
 def flan_sizes(size: int) -> Settings:
     """Besides ``pair_batches``: the mean of all nodes reads out best with a handful of labels, later the output too."""
     return {**pair_batches(size), "model.readout": "mean" if size < 64 else "both"}
@@ -201,7 +211,8 @@ def _tuned(name: str, surrogate: str, **options: Any) -> Method:
 
 def _pretrained(name: str, start: str, settings: Settings | None = None, **options: Any) -> Method:
     chosen = {**FINETUNING, **(settings or {})}
-    return Method(name, "rlm", chosen, reads="texts", sized=finetuning_sizes, start=start, quality=LIVE, **options)
+    options = {"sized": finetuning_sizes, **options}
+    return Method(name, "rlm", chosen, reads="texts", start=start, quality=LIVE, **options)
 
 
 def _scratch(name: str) -> Method:
@@ -228,7 +239,7 @@ _METHODS = (
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 _EXTRA = (
     _pretrained("rlm_free", FREE),
-    _pretrained("rlm_joint", START, {"training.ranking": 3.0}, joint=True),  # latencies are noisy: 30 costs them most
+    _pretrained("rlm_joint", START, CALM, joint=True, sized=joint_sizes),
     _pretrained("rlm_zcp", START, {"training.joint": 1.0}, proxies=True, prefix=GIVEN_WEIGHT),
     _scratch("rlm_scratch"),
     _scratch("rlm_tokens"),

@@ -8,7 +8,8 @@ cross-validation folds) is the metric's *spread*: what the distribution is stret
 metric's scale. ``Prediction.mean`` stays, and so does the order of networks.
 
 Where labels are set aside already, to say which teacher to trust (``surrogates/rlm/trust.py``), no further fit is
-needed: the errors of the teachers, of labels that they did not learn, stand for those of the model.
+needed: the errors of the teachers, of labels that they did not learn, and what the model makes of its teachers stand
+for its own errors. There, too, labels say how far apart values lie.
 
 Intervals are for networks that the model does not know. In a small space many labels are of functionally identical
 networks; one whose twin is among the others is known, is predicted the better for it, and does not count.
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
 LEAST_LABELS = 16
 #: Labels that were set aside together need to be so many for their level and deviation to say anything.
 LEAST_TOGETHER = 8
-#: Degrees of freedom that level and deviation take from the errors of labels that were set aside together.
-_TAKEN = 2
 #: Labels tell at least so much, or numbers would all become one.
-_LEAST_AGREEMENT = 0.1
+_LEAST_TOLD = 0.1
 #: An interval counts as at most so many times as wide as others.
 _FAR_WIDER = 10.0
 #: A predicted interval narrower than this, in spreads of the labels, counts as so wide.
@@ -124,7 +123,7 @@ def multiples(fitted: RLM, graphs: Graphs, labels: pd.DataFrame, config: Calibra
         truth = labels[name].to_numpy(dtype=float)
         known, unit = np.isfinite(truth), scale.spread or 1.0
         interval = outcomes[name].quantiles((0.5, *config.ends))[known, 0]
-        needed = stretch(scale.forward(truth[known]) / unit, interval / unit)
+        needed = stretch(scale.place(truth[known]) / unit, interval / unit)
         found[name] = np.where(scale.covers(truth[known]), needed, np.inf)
     return found
 
@@ -149,13 +148,14 @@ def out_of_fold_spread(
     *,
     fresh: np.ndarray,
     echo: np.ndarray,
+    unlearned: float,
     level: float,
 ) -> float:
     """The spread of a metric by predictions of teachers that did not learn the labels.
 
     Their errors, and how far the model is from what they taught it, together stand for those of the model on new
-    networks. Short fits to fewer labels differ from it in level and in deviation, which are taken from the model. It
-    knows the labels, so errors are the smaller for that, as residuals of a fit are.
+    networks. Short fits to fewer labels differ from it in level and in deviation, which are taken from the model; that
+    they err a little more, and that it knows the level of these very labels, about make up for each other.
 
     Args:
         truth: Labels ``(k,)``, in spreads of the metric's labels.
@@ -164,6 +164,7 @@ def out_of_fold_spread(
         part: Which labels were set aside together; of parts with fewer than ``LEAST_TOGETHER`` nothing is learned.
         fresh: What the model says of other networks, ``(j, 3)``.
         echo: Differences of what it was taught of networks and what it says of them, ``(i,)``.
+        unlearned: Share of the deviation of ``own`` that it has where labels are not known.
         level: Level of the intervals.
 
     Returns:
@@ -177,15 +178,16 @@ def out_of_fold_spread(
         if rows.sum() < LEAST_TOGETHER:
             continue
         view, like = predicted[rows], own[rows, 0]
-        median = (view - view.mean()) / (view.std() or 1.0) * like.std() + like.mean()
+        median = (view - view.mean()) / (view.std() or 1.0) * unlearned * like.std() + like.mean()
         shape = np.maximum(width[rows], _NARROW)
         shape = np.minimum(shape / _mean(shape), _FAR_WIDER)
         intervals = np.stack([median, median - shape * below, median + shape * above], axis=1)
-        error = (truth[rows] - median) * np.sqrt(rows.sum() / (rows.sum() - _TAKEN))
-        off = (median[:, None] + error[:, None] + echo).ravel()
+        off = (truth[rows, None] + echo).ravel()
         needed.append(stretch(off, np.repeat(intervals, len(echo), axis=0)))
         labels += int(rows.sum())
-    return conformal(np.concatenate(needed), level) if labels >= LEAST_LABELS else 1.0
+    if labels < LEAST_LABELS:
+        return 1.0
+    return conformal(np.concatenate(needed), min(1.0, math.ceil((labels + 1) * level) / labels))
 
 
 def _sides(intervals: np.ndarray) -> np.ndarray:
@@ -194,35 +196,60 @@ def _sides(intervals: np.ndarray) -> np.ndarray:
     return np.stack([median - lower, upper - median], axis=1)
 
 
-def level_and_slope(truth: np.ndarray, own: np.ndarray, agreement: float) -> tuple[float, float]:
-    """What numbers of a model are to be multiplied by and moved by to be its expectations of networks it does not know.
+def level_and_slope(truth: np.ndarray, own: np.ndarray, told: float) -> tuple[float, float]:
+    """Where numbers of a model lie as its expectations of networks that it does not know: ``shift + slope * number``.
 
     A model that learned to rank says who is ahead, but by how much is drawn together or apart. Expectations that
-    correlate with the labels by ``agreement`` deviate by so many times what the labels do (regression to the mean).
-    Those of the networks it learned deviate more, as it knows a part of their noise by heart: what it says of them lies
-    between the expectation and the label, so the angles, whose cosines are correlations, tell by how much.
+    correlate with the labels by ``told`` deviate by so many times what the labels do (regression to the mean).
 
     Args:
         truth: Labels ``(k,)`` on the metric's scale.
         own: What the model says of them, which learned them.
-        agreement: Correlation of labels and what is said of them by who did not learn them.
+        told: Correlation of labels and what is said of them by who did not learn them.
 
     Returns:
         Shift and slope; 0 and 1 where labels or predictions do not vary.
     """
-    if not truth.std() or not own.std():
+    if _constant(truth) or _constant(own):
         return 0.0, 1.0
-    told, known = (max(_LEAST_AGREEMENT, found) for found in (agreement, correlation(truth, own)))
-    apart = np.cos(np.arccos(told) - np.arccos(max(told, known)))
-    slope = float(told * truth.std() / (own.std() * apart))
+    slope = float(max(_LEAST_TOLD, told) * truth.std() / (own.std() * unlearned(truth, own, told)))
     return float(truth.mean() - slope * own.mean()), slope
+
+
+def unlearned(truth: np.ndarray, own: np.ndarray, told: float) -> float:
+    """How much less a model deviates from one network to the next where it does not know the labels.
+
+    Of a network that it learned it knows a part of the noise by heart. What it says lies between the expectation and
+    the label, so the angles, whose cosines are correlations, tell how far it is from what it would say else.
+
+    Args:
+        truth: As for ``level_and_slope``.
+        own: Likewise.
+        told: Likewise.
+
+    Returns:
+        Share of the deviation of ``own``, in (0, 1].
+    """
+    told = max(_LEAST_TOLD, told)
+    return float(np.cos(np.arccos(told) - np.arccos(max(told, correlation(truth, own)))))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Pearson's correlation of two series ``(k,)``, at most 1; 0 where one of them does not vary."""
-    if not one.std() or not other.std():
+    if _constant(one) or _constant(other):
         return 0.0
-    return float(min(1.0, np.corrcoef(one, other)[0, 1]))
+    return float(np.clip(np.corrcoef(one, other)[0, 1], -1.0, 1.0))
+
+
+def beside_line(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """By how much ``other`` is off the straight line through its points over ``one``, ``(k,)``, least squares."""
+    slope = correlation(one, other) * other.std() / (one.std() or 1.0)
+    return np.asarray(other - other.mean() - slope * (one - one.mean()))
+
+
+def _constant(values: np.ndarray) -> bool:
+    """Whether ``values`` are the same, but for rounding."""
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
 
 
 def _mean(widths: np.ndarray) -> float:

@@ -185,7 +185,7 @@ class DecodingConfig:
         samples: Sampling mode: draws per graph.
         aggregate: What of the distribution is predicted: its ``mean``, its ``median`` as published, or by scale
             (``auto``): the mean of quantiles, the median of raw values, whose mean a small chance of a wrong exponent
-            takes anywhere.
+            takes anywhere, and of quantiles on a scale that was moved (``Scale.moved``).
         readings: Orders of lines in which each graph is read, its own and random ones of the same network; the
             distributions are averaged. More than 1 needs models, not texts.
         batch_size: Graphs per forward pass.

@@ -33,9 +33,9 @@ class Outcomes:
         """Expected value on the scale, ``(b, m)``."""
         return np.asarray((self.values * self.weights).sum(-1))
 
-    def point(self, kind: str, aggregate: str = "auto") -> np.ndarray:
-        """One number for each, ``(b, m)``, on a scale of this kind; see ``DecodingConfig.aggregate``."""
-        median = aggregate == "median" or (aggregate == "auto" and kind == "raw")
+    def point(self, centre: str, aggregate: str = "auto") -> np.ndarray:
+        """One number for each, ``(b, m)``, on a scale that has this ``centre``; see ``DecodingConfig.aggregate``."""
+        median = (centre if aggregate == "auto" else aggregate) == "median"
         return self.quantiles((0.5,))[..., 0] if median else self.mean()
 
     def quantiles(self, levels: tuple[float, ...]) -> np.ndarray:

@@ -39,7 +39,8 @@ class TeachingConfig:
         pool: Fresh networks of the space to learn pseudo-labels of; 0 for none. Needs ``Networks``, whose space can be
             asked for more.
         trust_folds: Parts of the labels that say in turn how far each teacher is trusted, at the price of a short fit a
-            part for each that is a model; they say, too, how wide intervals must be (``CalibrationConfig``). 0 asks of
+            part for each that is a model; they say, too, how far apart values lie and how wide intervals must be
+            (``surrogates.rlm.calibration``), and pseudo-labels are learned on the scale of the labels. 0 asks of
             processes alone what they say of each label without it, and follows them by the square of tau, models alike
             for the rest: a handful of labels is too little to part with.
         trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
@@ -91,9 +92,14 @@ class TeachingConfig:
             raise UsageError(f"trust_epochs is {self.trust_epochs}; it must lie in (0, 1]")
         refuse_noise(self.least_noise)
         if self.stacked and not self.trust_folds:
-            raise UsageError("stacked is True; labels have to be set aside to find the shares, by trust_folds")
+            raise UsageError(
+                "stacked is True; labels have to be set aside to find the shares, by trust_folds; or set stacked=False"
+            )
         if self.leave_one_out and not self.trust_folds:
-            raise UsageError("leave_one_out is True; models have to be asked for labels set aside, too, by trust_folds")
+            raise UsageError(
+                "leave_one_out is True; models have to be asked for labels set aside, too, by trust_folds; or set "
+                "leave_one_out=False"
+            )
         if self.shrinks and not self.trust_folds:
             raise UsageError(f"shrinks is {self.shrinks}; labels have to be set aside to choose one, by trust_folds")
         if not all(0 < value <= 1 for value in self.shrinks):
@@ -264,7 +270,7 @@ def pseudo_labels(
 
 
 def places_of(
-    own: Sequence[pd.DataFrame], trust: np.ndarray, labels: pd.DataFrame, agreement: Mapping[str, float]
+    own: Sequence[pd.DataFrame], trust: np.ndarray, labels: pd.DataFrame, told: Mapping[str, float]
 ) -> dict[str, tuple[float, float]]:
     """Where normal scores of models have to be and how far apart, by metric, to be expectations: shift and slope.
 
@@ -274,16 +280,16 @@ def places_of(
         own: What each model predicts of the ``n`` networks that it learned.
         trust: As for ``pseudo_labels``.
         labels: Their labels.
-        agreement: Correlation of labels and what is said of them by who did not learn them; other metrics have no
-            place.
+        told: By metric, the correlation of labels and what is said of them by who did not learn them; other metrics
+            have no place.
     """
     places = {}
     for index, name in enumerate(map(str, labels.columns)):
-        if name in agreement:
+        if name in told:
             known, unit = labels.iloc[:, index].notna().to_numpy(), _unit(labels.iloc[:, index])
             truth = np.asarray(np.interp(labels.iloc[known, index], unit.values, unit.scores))
             seen = _seen(unit, [frame.loc[known, name] for frame in own], trust[:-1, index])
-            places[name] = level_and_slope(truth, seen, agreement[name])
+            places[name] = level_and_slope(truth, seen, told[name])
     return places
 
 

@@ -61,7 +61,7 @@ def expected_numbers(network: RLMNetwork, data: LabelledGraphs, accelerator: Acc
         for number_format, columns in groups.items():
             names = [data.metrics[column] for column in columns]
             outcomes = expand(network, memory, names, number_format, DecodingConfig().beams)
-            expected[np.ix_(rows, columns)] = outcomes.point(data.scales[columns[0]].kind)
+            expected[np.ix_(rows, columns)] = outcomes.point(data.scales[columns[0]].centre)
     whole = accelerator.reduce(torch.from_numpy(expected).to(accelerator.device, torch.float32), reduction="sum")
     return np.asarray(whole.cpu().numpy())
 

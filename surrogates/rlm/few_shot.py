@@ -19,9 +19,19 @@ from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import count_sets
 from surrogates.genomes import one_hot
 from surrogates.progress import Progress
-from surrogates.rlm.calibration import CalibrationConfig, level_and_slope
+from surrogates.rlm.calibration import (
+    LEAST_LABELS,
+    CalibrationConfig,
+    beside_line,
+    conformal,
+    correlation,
+    level_and_slope,
+    multiples,
+    unlearned,
+)
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
+from surrogates.rlm.decoding import Outcomes
 from surrogates.rlm.distillation import Processes, TeachingConfig, places_of, pseudo_labels
 from surrogates.rlm.encoders import Reader
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
@@ -135,6 +145,7 @@ class FineTunedRLM(RLM):
         graphs, teaching = request.graphs, self.teaching
         if not teaching.pool:
             return request
+        teaching.of_the_pool(self.training)  # refuses what cannot be learned so before there are further fits
         if not isinstance(graphs, Networks):
             raise UsageError("TeachingConfig.pool asks for more networks of the space; give Networks, or pool=0")
         fresh = sample_networks(graphs.space, teaching.pool, seed=self.training.seed, known=graphs.architectures)
@@ -185,47 +196,58 @@ class FineTunedRLM(RLM):
                 predicted[index][np.ix_(held, at)] = model.predict(rows_of(graphs, held)).mean
         return predicted
 
-    def _calibrate_aside(self, request: FitRequest, pool: Pool, taught: pd.DataFrame) -> None:
-        """Take from labels that were set aside how far apart numbers lie, and how wide intervals must be.
+    def _told(self, names: Sequence[str]) -> dict[str, float]:
+        """``OutOfFold.told`` of each metric that has labels enough; of none where no label was set aside."""
+        if self._out_of_fold is None:
+            return {}
+        found = {name: self._out_of_fold.told(name, self._scale(name)) for name in names}
+        return {name: told for name, told in found.items() if told is not None}
 
-        Spreads are left to ``CalibrationConfig.folds`` and to validation labels where there are such.
+    def _calibrate_aside(
+        self, request: FitRequest, pool: Pool, taught: pd.DataFrame, told: Mapping[str, float]
+    ) -> None:
+        """Take from labels that were set aside how far apart values lie, and how wide intervals must be.
+
+        Validation labels, where they are enough, or further fits (``CalibrationConfig.folds``) tell the latter better.
 
         Args:
             request: The labels.
             pool: The networks that were learned beside theirs.
             taught: Their pseudo-labels.
+            told: ``_told``.
         """
-        asked, level, names = self._out_of_fold, self.calibration.level, request.metrics
+        asked, names, level = self._out_of_fold, request.metrics, self.calibration.level
         if asked is None:
             return
-        own, fresh = self._quantiles(self._own_texts(request.graphs), names), self._quantiles(pool.texts, names)
-        agreement = self._agreement(names)
+        ends = (0.5, *self.calibration.ends)
+        own, fresh = self._outcomes(self._own_texts(request.graphs), names), self._outcomes(pool.texts, names)
         scales, spreads = dict(zip(self.metrics, self.scales, strict=True)), {}
         for name in names:
-            labels = request.labels[name].to_numpy(dtype=float)
-            known = np.isfinite(labels)
-            if name in agreement:
-                truth, medians = scales[name].forward(labels[known]), own[name][known, 0]
-                scales[name] = scales[name].moved(*level_and_slope(truth, medians, agreement[name]))
-            if not self.calibration.folds and request.validation is None:
-                said = taught[name].to_numpy()
-                spreads[name] = asked.spread(name, scales[name], own[name], fresh[name], said, level=level)
+            labels, scale = request.labels[name].to_numpy(dtype=float), scales[name]
+            slope = rest = 1.0
+            if name in told and scale.kind != "raw":
+                known, said = np.isfinite(labels), own[name].quantiles((0.5,))[:, 0, 0]
+                truth = scale.forward(labels[known])
+                least = min(told[name], correlation(truth, said[known]))
+                (shift, slope), rest = level_and_slope(truth, said[known], least), unlearned(truth, said[known], least)
+                scales[name] = scale.moved(shift, slope)
+            if not self.calibration.folds:
+                ours, others = (outcomes[name].quantiles(ends)[:, 0] for outcomes in (own, fresh))
+                echo = beside_line(others[:, 0], scale.forward(taught[name].to_numpy())) / slope
+                spreads[name] = asked.spread(name, scales[name], ours, others, echo, unlearned=rest, level=level)
         self.scales = tuple(scales.values())
+        if request.validation is not None:
+            graphs, held = request.validation
+            needed = multiples(self, graphs, held.reindex(columns=list(names)), self.calibration)
+            enough = {name: found for name, found in needed.items() if len(found) >= LEAST_LABELS}
+            spreads |= {name: conformal(found, level) for name, found in enough.items()}
         self._spread(spreads)
 
-    def _agreement(self, names: Sequence[str]) -> dict[str, float]:
-        """``OutOfFold.agreement`` of each metric that has labels enough; of none where no label was set aside."""
-        if self._out_of_fold is None:
-            return {}
-        found = {name: self._out_of_fold.agreement(name, self._scale(name)) for name in names}
-        return {name: agreement for name, agreement in found.items() if agreement is not None}
-
-    def _quantiles(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Median, lower and upper end of the interval of each metric on its scale, ``(k, 3)``, before it is spread."""
+    def _outcomes(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, Outcomes]:
+        """The distribution of each metric, ``(k, 1, v)``, as it is written: on no scale that was moved, not spread."""
         readout = _once(self).readout()
         with Progress("calibrating", len(texts), show=False) as bar:
-            outcomes = readout.read(texts, self.encode, names, None, readout.generator(), bar)
-        return {name: found.quantiles((0.5, *self.calibration.ends))[:, 0] for name, found in outcomes.items()}
+            return readout.read(texts, self.encode, names, None, readout.generator(), bar)
 
     def _trainings(self) -> list[TrainingConfig]:
         """How each model that teaches was trained; the first is this one."""
@@ -262,9 +284,11 @@ class FineTunedRLM(RLM):
         with frozen(self.network, self.start.freeze):
             shrink(self.network, self._begun.shrink)
         self._finetune(request, freeze=self.start.freeze, start=began)
-        if pool is not None:
-            self._calibrate_aside(request, pool, self._learn_guessed(pool, request, read))
+        told = self._told(request.metrics)
+        taught = self._learn_guessed(pool, request, read, told) if pool is not None else pd.DataFrame()
         self.keep(request.metrics)
+        if pool is not None:
+            self._calibrate_aside(request, pool, taught, told)
 
     def _adopt(self, found: RLM, read: np.ndarray, labels: pd.DataFrame) -> None:
         """Take over all of ``found`` but how it was trained, with the start of every metric of ``labels``."""
@@ -287,13 +311,17 @@ class FineTunedRLM(RLM):
                 rows[[self.metrics.index(name) for name in names]] = starts
         _set_dropout(found.network, self.start.dropout)
 
-    def _learn_guessed(self, pool: Pool, request: FitRequest, read: np.ndarray) -> pd.DataFrame:
+    def _learn_guessed(
+        self, pool: Pool, request: FitRequest, read: np.ndarray, told: Mapping[str, float]
+    ) -> pd.DataFrame:
         """Train on pseudo-labels among the labels, which say how far values go. A killed fit does this again.
 
         Args:
             pool: Whom the teachers are asked about.
             request: The labels.
             read: What the checkpoint predicts of their networks, ``(n, m)``.
+            told: ``_told``. Metrics that are not among these have too few labels to say how values are distributed, and
+                get a new scale.
 
         Returns:
             The pseudo-labels; none where nobody teaches but the model itself.
@@ -316,15 +344,13 @@ class FineTunedRLM(RLM):
         own, predicted = (
             [_once(model).predict(texts, metrics).frame() for model in (self, *others)] for texts in (known, pool.texts)
         )
-        places = places_of(own, trust, request.labels, self._agreement(metrics))
-        named = pseudo_labels(predicted, guessed, trust, request.labels, places)
+        named = pseudo_labels(predicted, guessed, trust, request.labels, places_of(own, trust, request.labels, told))
         texts, labels = [*known, *pool.texts], pd.concat([request.labels, named], ignore_index=True)
         among = replace(request, graphs=texts, labels=labels, checkpoint=None)
         wanted, history, unfinished = self.training, self.history, self._unfinished
         _set_dropout(self.network, 0.0)
         try:
-            few = self._out_of_fold is None  # they say too little of how values are distributed
-            self._finetune(among, self.teaching.of_the_pool(wanted), refit_scales=few, freeze=self.start.freeze)
+            self._finetune(among, self.teaching.of_the_pool(wanted), kept=told, freeze=self.start.freeze)
         finally:
             self.training, self.history, self._unfinished = wanted, history, unfinished
             _set_dropout(self.network, self.start.dropout)

@@ -81,7 +81,7 @@ class Readout:
                 outcomes = self.read(graphs[part], encode, names, known, generator, bar)
                 for column, name in enumerate(names):
                     scale, outcome = self._scale(name), outcomes[name]
-                    point = outcome.point(scale.kind, self.decoding.aggregate)
+                    point = outcome.point(scale.centre, self.decoding.aggregate)
                     spread = self.spreads[self.metrics.index(name)]
                     outcome = outcome.stretched(spread) if spread != 1 else outcome
                     mean[part, column] = scale.inverse(point[:, 0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -217,24 +217,29 @@ class RLM(Surrogate):
             )
         request = FitRequest(graphs, labels, validation, metric_weights or {}, checkpoint, progress)
         start = weights_print(self.network) if checkpoint is not None else ""
-        return self._finetune(request, training, refit_scales=refit_scales, freeze=freeze, start=start)
+        kept = () if refit_scales else self.metrics
+        return self._finetune(request, training, kept=kept, freeze=freeze, start=start)
 
     def _finetune(
         self,
         request: FitRequest,
         training: TrainingConfig | None = None,
         *,
-        refit_scales: bool = True,
+        kept: Collection[str] = (),
         freeze: Sequence[str] = (),
         start: str = "",
     ) -> Self:
-        """``finetune``; ``start`` names what it goes on from, for the state of another start is not resumed."""
+        """``finetune``; metrics in ``kept`` keep their scales, as they were learned.
+
+        ``start`` names what it goes on from, for the state of another start is not resumed.
+        """
         network = self.network
         with frozen(network, freeze):
             pass  # refuses unknown modules before anything is changed
         fitted = fit_scales(request.labels, self.value_scale, digits=self.digits)
         known = dict(zip(self.metrics, self.scales, strict=True))
-        self.scales = tuple({**known, **fitted, **({} if refit_scales else known)}.values())
+        before = {name: scale.learned for name, scale in known.items() if name in kept}
+        self.scales = tuple({**known, **fitted, **before}.values())
         new = tuple(name for name in request.metrics if name not in known)
         self.training = training or self.training
         add_metrics(network, len(new), seed=self.training.seed)
@@ -345,7 +350,7 @@ class RLM(Surrogate):
         """Predict metrics with uncertainty; see ``Surrogate.predict``.
 
         ``mean`` is what ``DecodingConfig.aggregate`` makes of the distribution on the metric's scale, brought back to
-        its unit: the value at the expected quantile, or on the raw scale the median.
+        its unit: the value at the expected quantile, or the median on a raw scale and on one that was moved.
         """
         names = self.select(metrics)
         self._check_given(given, len(graphs))

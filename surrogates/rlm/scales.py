@@ -29,9 +29,10 @@ class Scale:
     Attributes:
         kind: ``raw`` or ``quantile``.
         values: Quantile scale: ascending distinct knots, in the metric's unit.
-        quantiles: Quantile scale: quantile of each knot, within (0, 1) unless it was moved.
+        quantiles: Quantile scale: quantile of each knot, within (0, 1), which is what is written.
         spread: Standard deviation of the training labels on this scale.
         digits: Digits written.
+        read: Quantile scale that was moved: numbers that are taken for the knots, in place of their quantiles.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Scale:
     quantiles: tuple[float, ...]
     spread: float
     digits: int
+    read: tuple[float, ...] = ()
 
     @classmethod
     def fit(cls, kind: str, labels: np.ndarray, *, digits: int) -> Scale:
@@ -61,7 +63,7 @@ class Scale:
         if len(values) > KNOTS:
             keep = _knots(values, quantiles)
             values, quantiles = values[keep], quantiles[keep]
-        return cls(kind, tuple(values.tolist()), tuple(quantiles.tolist()), 0.29, digits)
+        return cls(kind, _tuple(values), _tuple(quantiles), 0.29, digits)
 
     @property
     def format(self) -> NumberFormat:
@@ -69,16 +71,26 @@ class Scale:
         return FloatFormat(self.digits) if self.kind == "raw" else FractionFormat(self.digits)
 
     def forward(self, values: np.ndarray) -> np.ndarray:
-        """Values in the metric's unit to numbers on the scale; NaN stays NaN."""
+        """Values in the metric's unit to the numbers that are written; NaN stays NaN."""
         if self.kind == "raw":
             return values
         return np.asarray(np.interp(values, self.values, self.quantiles))
 
     def inverse(self, numbers: np.ndarray) -> np.ndarray:
-        """Numbers on the scale to values in the metric's unit."""
+        """Numbers that a model writes to values in the metric's unit."""
         if self.kind == "raw":
             return numbers
-        return np.asarray(np.interp(numbers, self.quantiles, self.values))
+        return np.asarray(np.interp(numbers, self._read, self.values))
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """The numbers that ``inverse`` takes for values in the metric's unit: those of ``forward`` if never moved."""
+        if self.kind == "raw":
+            return values
+        return np.asarray(np.interp(values, self.values, self._read))
+
+    @property
+    def _read(self) -> tuple[float, ...]:
+        return self.read or self.quantiles
 
     def covers(self, values: np.ndarray) -> np.ndarray:
         """Whether each value lies where this scale can go: a quantile scale ends at its training labels."""
@@ -94,32 +106,43 @@ class Scale:
         return np.asarray(1 - np.abs(1 - np.abs(moved)))
 
     def moved(self, shift: float, slope: float) -> Scale:
-        """The scale on which a number ``u`` stands for what ``shift + slope * u`` stands for on this one.
+        """The scale that takes a number ``u`` for what this one takes ``shift + slope * u`` for.
 
-        Where 0 or 1 would stand for what is beyond the ends of this scale, it bends before, lest numbers there stand
-        for the same. Where they would stand for less, labels lie beyond them, where only a distribution that is
-        stretched can go. A raw scale writes the values themselves, and stays as it is.
+        It is read otherwise and written as before. Where a number would be beyond the ends of this scale, it bends
+        before, lest all numbers there stand for the same. Where 0 or 1 stand for less than these ends, labels lie
+        beyond them, where only a distribution that is stretched can go. A raw scale writes the values themselves, and
+        stays as it is, as does one that has a single value.
 
         Raises:
             UsageError: ``slope`` is not positive.
         """
         if slope <= 0:
             raise UsageError(f"slope is {slope}; a scale keeps its order, so it must be positive")
-        if self.kind == "raw":
+        if len(self.values) < 2:
             return self
-        meant = np.array([0.0, _MARGIN, 1 - _MARGIN, 1.0])
+        lowest, highest = self._read[0], self._read[-1]
+        margin = min(_MARGIN, (highest - lowest) / 4)
+        meant = np.array([lowest, lowest + margin, highest - margin, highest])
         numbers = (meant - shift) / slope
-        if numbers[1] > 0:
-            numbers[0] = 0.0
-        if numbers[2] < 1:
-            numbers[3] = 1.0
-        known = np.array(self.quantiles)
-        bends = meant[(known[0] < meant) & (meant < known[-1])]
-        levels = np.unique(np.concatenate([known, bends]))
-        values, quantiles = self.inverse(levels), np.interp(levels, meant, numbers)
-        return replace(
-            self, values=tuple(values.tolist()), quantiles=tuple(quantiles.tolist()), spread=self.spread / slope
-        )
+        numbers[0], numbers[-1] = min(0.0, numbers[0]), max(1.0, numbers[-1])
+        levels = np.unique([*self._read, *meant])
+        values = self.inverse(levels)
+        written, read = self.forward(values), np.interp(levels, meant, numbers)
+        return replace(self, values=_tuple(values), quantiles=_tuple(written), read=_tuple(read))
+
+    @property
+    def centre(self) -> str:
+        """What of a distribution of numbers is predicted: ``mean`` or ``median``.
+
+        The mean of raw values is at the mercy of a small chance of a wrong exponent. Scales are moved by medians, and
+        intervals lie about them.
+        """
+        return "median" if self.kind == "raw" or self.read else "mean"
+
+    @property
+    def learned(self) -> Scale:
+        """The scale as it was before it was moved."""
+        return replace(self, read=())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a checkpoint's config."""
@@ -129,12 +152,18 @@ class Scale:
             "quantiles": list(self.quantiles),
             "spread": self.spread,
             "digits": self.digits,
+            **({"read": list(self.read)} if self.read else {}),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Scale:
         """The inverse of ``to_json``."""
-        return cls(data["kind"], tuple(data["values"]), tuple(data["quantiles"]), data["spread"], data["digits"])
+        values, quantiles, read = (tuple(data.get(name, ())) for name in ("values", "quantiles", "read"))
+        return cls(data["kind"], values, quantiles, data["spread"], data["digits"], read)
+
+
+def _tuple(numbers: np.ndarray) -> tuple[float, ...]:
+    return tuple(numbers.tolist())
 
 
 def _knots(x: np.ndarray, y: np.ndarray) -> np.ndarray:

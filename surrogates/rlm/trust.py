@@ -33,8 +33,8 @@ class OutOfFold:
         predicted: What each teacher predicts, ``(t, n, m)``: models in the metric's unit, the last one, the processes,
             normal scores. NaN where a teacher had no label to learn from.
         alike: Which of them are of networks that read alike, ``(n,)``: equal numbers.
-        alone: Whether no other label is of a functionally identical network, ``(n,)``. New networks are such, as none
-            is identical to a known one: of common functions, which say most of labels and are told best, are none.
+        alone: Whether no other label is of a functionally identical network, ``(n,)``. Networks that are identical to
+            several labelled ones are of common functions; new networks, which are identical to none, hardly ever are.
         stacked: ``TeachingConfig.stacked``.
     """
 
@@ -59,11 +59,15 @@ class OutOfFold:
     def shares(self) -> pd.DataFrame:
         """How far each teacher is followed, by metric: a row a model, then the processes.
 
-        Where the labels of a metric cannot tell, all are followed alike.
+        Where the labels of a metric cannot tell, or are fewer than ``LEAST_LABELS``, all are followed alike.
         """
-        if not self.stacked:
-            return pd.DataFrame(shares(self.taus), columns=self.labels.columns)
-        return pd.DataFrame({name: self._best_shares(column) for column, name in enumerate(self.labels.columns)})
+        names, evenly = self.labels.columns, np.full(len(self.predicted), 1 / len(self.predicted))
+        if self.stacked:
+            found = {name: self._best_shares(column) for column, name in enumerate(names)}
+        else:
+            found = dict(zip(names, shares(self.taus).T, strict=True))
+        enough = self.labels.notna().sum() >= LEAST_LABELS
+        return pd.DataFrame({name: found[name] if enough[name] else evenly for name in names})
 
     def _best_shares(self, column: int) -> np.ndarray:
         """The shares ``(t,)`` whose mean orders best what was set aside of one metric; of several the most even.
@@ -86,18 +90,23 @@ class OutOfFold:
             found += [tau_by_lot(truth, mean.to_numpy()[:, 0]) for mean in together]
         return tried[int(np.argmax(found))]
 
-    def agreement(self, name: str, scale: Scale) -> float | None:
+    def told(self, name: str, scale: Scale) -> float | None:
         """Correlation of the labels of metric ``name`` and what all teachers together say of them, on its ``scale``.
 
         The mean over what was set aside together; None where fewer than ``LEAST_LABELS`` labels tell.
         """
         rows, together = self._together(name)
+        rows, together = rows[self._among_others(rows)], together[self._among_others(rows)]
         if len(rows) < LEAST_LABELS:
             return None
         pairs = scale.forward(np.stack([self.labels[name].iloc[rows], together]))
         parts = (pairs[:, self.part[rows] == part] for part in np.unique(self.part[rows]))
-        found = [correlation(*pair) for pair in parts if pair.shape[1] >= LEAST_TOGETHER]
-        return float(np.mean(found)) if found else None
+        return float(np.mean([correlation(*pair) for pair in parts]))
+
+    def _among_others(self, rows: np.ndarray) -> np.ndarray:
+        """Which of ``rows`` were set aside together with ``LEAST_TOGETHER`` of them, ``(k,)``."""
+        part = self.part[rows]
+        return np.asarray(np.bincount(part)[part] >= LEAST_TOGETHER) if len(rows) else np.zeros(0, dtype=bool)
 
     def _together(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Which labels of metric ``name`` all teachers were asked about, ``(k,)``, and what they say, in its unit."""
@@ -111,7 +120,15 @@ class OutOfFold:
         return rows, said[name].to_numpy()
 
     def spread(
-        self, name: str, scale: Scale, own: np.ndarray, fresh: np.ndarray, taught: np.ndarray, *, level: float
+        self,
+        name: str,
+        scale: Scale,
+        own: np.ndarray,
+        fresh: np.ndarray,
+        echo: np.ndarray,
+        *,
+        unlearned: float,
+        level: float,
     ) -> float:
         """The spread of metric ``name``; 1 where fewer than ``LEAST_LABELS`` labels tell.
 
@@ -119,26 +136,21 @@ class OutOfFold:
             name: The metric.
             scale: Its scale.
             own: What the model says of the ``n`` networks, whose labels it knows: median, lower and upper end of its
-                intervals, ``(n, 3)`` on the scale.
+                intervals, ``(n, 3)``, numbers on the scale.
             fresh: What it says of networks without labels, ``(k, 3)``.
-            taught: What the teachers said of these, ``(k,)`` in the metric's unit.
+            echo: By how much its teachers say more of these, ``(k,)``.
+            unlearned: As for ``out_of_fold_spread``.
             level: Level of the intervals.
         """
         rows, together = self._together(name)
         alone = self.alone[rows]
-        if alone.sum() >= LEAST_LABELS:
+        if self._among_others(rows[alone]).sum() >= LEAST_LABELS:
             rows, together = rows[alone], together[alone]
         if len(rows) < LEAST_LABELS:
             return 1.0
         unit = scale.spread or 1.0
-        truth, predicted = scale.forward(np.stack([self.labels[name].iloc[rows], together])) / unit
-        echo = _beside_line(fresh[:, 0], scale.forward(taught)) / unit
+        truth, predicted = scale.place(np.stack([self.labels[name].iloc[rows], together])) / unit
+        own, fresh, echo = own[rows] / unit, fresh / unit, echo / unit
         return out_of_fold_spread(
-            truth, predicted, own[rows] / unit, self.part[rows], fresh=fresh / unit, echo=echo, level=level
+            truth, predicted, own, self.part[rows], fresh=fresh, echo=echo, unlearned=unlearned, level=level
         )
-
-
-def _beside_line(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """By how much ``other`` is off the straight line through its points over ``one``, least squares."""
-    slope = correlation(one, other) * other.std() / (one.std() or 1.0)
-    return np.asarray(other - other.mean() - slope * (one - one.mean()))

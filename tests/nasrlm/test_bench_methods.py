@@ -110,6 +110,16 @@ def test_weights_are_part_of_what_a_run_is(own_file: Path) -> None:
         assert "start.weights" not in method.identity(table, asked, size)
 
 
+@pytest.mark.parametrize(("size", "ranking"), [(63, 0.0), (64, 3.0), (255, 3.0), (1000, None)])
+def test_one_model_of_all_ranks_fresh_networks_no_more_than_labels(
+    size: int, ranking: float | None, own_file: Path
+) -> None:
+    metrics = ("cifar10_test", "board_latency_ms")
+    table = open_table("mine", str(own_file), "nasbench_macro", metrics[1:], own_file.parent)
+    chosen = find("rlm_joint").identity(table, metrics, size)
+    assert (chosen["training.ranking"], chosen.get("teaching.pool_ranking")) == (3.0, ranking)
+
+
 def test_a_new_metric_is_like_what_its_name_says() -> None:
     known = ["log_macs", "accuracy", "latency"]
     likes = {

@@ -128,7 +128,7 @@ def test_errors_of_others_at_any_level_and_in_any_unit(level: float, deviation: 
     own, fresh = intervals(truth, rng.uniform(1, 2, size=(40, 2))), intervals(rng.normal(size=7), sides)
 
     def spread(predicted: np.ndarray, own: np.ndarray, fresh: np.ndarray) -> float:
-        return out_of_fold_spread(truth, predicted, own, part, fresh=fresh, echo=NO_ECHO, level=0.8)
+        return out_of_fold_spread(truth, predicted, own, part, fresh=fresh, echo=NO_ECHO, unlearned=1.0, level=0.8)
 
     found = spread(predicted, own, fresh)
     np.testing.assert_allclose(spread(level + deviation * predicted, own, fresh), found, rtol=1e-6)
@@ -153,7 +153,9 @@ def test_errors_of_others_tell_how_wide_to_be(count: int, folds: int, apart: flo
         own = intervals(truth + 0.2 * errors[1], width[:, None])[known]  # it knows the labels
         part = rng.permutation(count) * folds // count
         fresh = intervals(model, width[:, None])[count:]
-        spread = out_of_fold_spread(truth[known], teachers[known], own, part, fresh=fresh, echo=echo[count:], level=0.8)
+        spread = out_of_fold_spread(
+            truth[known], teachers[known], own, part, fresh=fresh, echo=echo[count:], unlearned=1.0, level=0.8
+        )
         covered.append(np.mean(np.abs(truth - model)[count:] <= spread * width[count:]))
     assert 0.72 <= np.mean(covered) <= 0.86  # level and deviation, learned by heart, take a little off a small part
 
@@ -164,9 +166,9 @@ def test_silence_is_as_far_off_as_labels_are_apart() -> None:
     halves, tenths = np.arange(20) // 10, np.arange(20) // 2
 
     def spread(own: np.ndarray, part: np.ndarray) -> float:
-        return out_of_fold_spread(truth, nothing, own, part, fresh=fresh, echo=NO_ECHO, level=0.9)
+        return out_of_fold_spread(truth, nothing, own, part, fresh=fresh, echo=NO_ECHO, unlearned=1.0, level=0.9)
 
-    assert spread(own, halves) == pytest.approx(4.0 * np.sqrt(10 / 8))  # of ten errors, two gave level and deviation
+    assert spread(own, halves) == pytest.approx(4.0)
     assert spread(own, tenths) == 1.0  # two have no level
     own[3, 2] = 1e9  # of raw numbers there are such
     assert 4.0 < spread(own, halves) < 9.0

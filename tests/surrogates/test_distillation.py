@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
+from surrogates.gaussian_process import normal_scores
 from surrogates.rlm import distillation
 from surrogates.rlm.config import TrainingConfig
-from surrogates.rlm.distillation import Processes, TeachingConfig, pseudo_labels, shares, tau
+from surrogates.rlm.distillation import Processes, TeachingConfig, places_of, pseudo_labels, shares, tau
 
 
 def sets(seed: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -145,3 +146,20 @@ def test_every_metric_has_teachers_of_its_own() -> None:
     found = named((0.0, 0.5), (1.0, 0.5), (0.0, 0.0))
     np.testing.assert_allclose(found["a"], calm["a"])
     assert found["b"].iloc[1] < found["b"].iloc[0] < found["b"].iloc[2]
+
+
+def test_what_models_say_too_near_the_middle_is_brought_to_its_place() -> None:
+    """Two models, the second of which is not followed; a metric of which nobody knows how well it is told."""
+    rng = np.random.default_rng(0)
+    scores = normal_scores(rng.normal(size=200))
+    labels = pd.DataFrame({"cost": np.exp(scores), "other": np.exp(scores)})
+    labels.loc[::7, "cost"] = np.nan
+    own = pd.DataFrame({name: np.exp(0.5 * scores + 0.2) for name in labels})
+    trust = np.array([[0.6, 0.6], [0.0, 0.0], [0.4, 0.4]])
+    places = places_of([own, -own], trust, labels, {"cost": 0.9})
+    ((name, (shift, slope)),) = places.items()
+    assert name == "cost" and slope == pytest.approx(2, rel=0.1) and shift == pytest.approx(-0.4, abs=0.1)
+    fresh = pd.DataFrame({name: np.exp(0.5 * np.linspace(-1, 1, 9) + 0.2) for name in labels})
+    named = pseudo_labels([fresh, fresh], np.zeros((9, 2)), np.array([[1.0, 1.0], [0, 0], [0, 0]]), labels, places)
+    np.testing.assert_allclose(np.log(named["cost"]), np.linspace(-1, 1, 9), atol=0.15)
+    np.testing.assert_allclose(np.log(named["other"]), 0.5 * np.linspace(-1, 1, 9) + 0.2, atol=0.05)

@@ -18,6 +18,7 @@ from search_spaces.errors import TrainingError, UsageError
 from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import free_targets
 from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig
+from surrogates.rlm.calibration import level_and_slope
 from surrogates.rlm.checkpointing import STATE_FILE
 from surrogates.rlm.distillation import TeachingConfig
 from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
@@ -219,7 +220,41 @@ def test_labels_set_aside_for_trust_say_how_wide_intervals_are(start: Path) -> N
     rlm.spreads = (1.0,)
     assert covered() < 0.5 and 0.72 < told < 0.94
     np.testing.assert_array_equal(rlm.predict(test).mean, mean)
-    assert rlm.fit(few, labels, validation=(test, pd.DataFrame({"noise": truth}))).spreads == (1.0,)
+    rlm.fit(few, labels, validation=(test, pd.DataFrame({"noise": truth})))  # these know better
+    assert covered() == pytest.approx(0.8, abs=0.01)
+
+
+def test_values_lie_as_far_apart_as_the_labels_tell(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that is ranked and smeared draws numbers together; they are brought apart, in the same order."""
+    few, test = networks(96, 1), networks(300, 2)
+    labels, truth = (free_targets(some)[["live_log_macs"]].set_axis(["cost"], axis=1) for some in (few, test))
+    config, values = StartConfig(str(start), like=""), truth["cost"].to_numpy()
+    teaching = TeachingConfig(300, trust_folds=4, passes=20, pool_smoothing=0.8)
+    off, order = [], []
+    for learn in lambda *_: (0.0, 1.0), level_and_slope:
+        monkeypatch.setattr("surrogates.rlm.few_shot.level_and_slope", learn)
+        rlm = FineTunedRLM(config, replace(QUICK, epochs=30), teaching=teaching).fit(few, labels)
+        said = rlm.predict(test).mean[:, 0]
+        off.append(np.abs(said - values).mean())
+        order.append(scipy.stats.kendalltau(said, values).statistic)
+    assert off[1] < 0.97 * off[0] and order[1] > order[0] - 0.03
+
+
+def test_numbers_are_written_on_the_scale_of_the_labels(start: Path) -> None:
+    """Of a metric with few labels, on that of labels and pseudo-labels."""
+    few = networks(64, 1)
+    values = free_targets(few)[["live_depth", "live_log_macs"]].set_axis(["many", "rare"], axis=1)
+    values.loc[10:, "rare"] = np.nan
+    teaching = TeachingConfig(60, trust_folds=4, passes=1)
+    rlm = FineTunedRLM(StartConfig(str(start)), replace(QUICK, epochs=2), teaching=teaching).fit(few, values)
+    many, rare = rlm.scales
+    known = values["many"].to_numpy()
+    np.testing.assert_allclose(many.forward(known), Scale.fit("quantile", known, digits=3).forward(known))
+    assert many.read and not rare.read and len(rare.values) > 10
+    with pytest.raises(UsageError, match="metrics_at_once"):  # a pool that is ranked, before all that takes time
+        FineTunedRLM(StartConfig(str(start)), replace(QUICK, metrics_at_once=1, ranking=0.0), teaching=teaching).fit(
+            few, values
+        )
 
 
 def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,11 +262,11 @@ def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch:
     few = networks(64, 1)
     values = pd.DataFrame({0: np.random.default_rng(5).normal(size=64), 1: free_targets(few)["live_depth"]})
     values.loc[::5, 0] = np.nan
-    asked, spread = list[tuple[OutOfFold, tuple[np.ndarray, ...]]](), OutOfFold.spread
+    asked, spread = list[tuple[OutOfFold, tuple[np.ndarray, ...], float]](), OutOfFold.spread
 
-    def noted(unseen: OutOfFold, name: str, scale: Scale, *said: np.ndarray, level: float) -> float:
-        asked.append((unseen, said))
-        return spread(unseen, name, scale, *said, level=level)
+    def noted(unseen: OutOfFold, name: str, scale: Scale, *said: np.ndarray, unlearned: float, level: float) -> float:
+        asked.append((unseen, said, unlearned))
+        return spread(unseen, name, scale, *said, unlearned=unlearned, level=level)
 
     monkeypatch.setattr(OutOfFold, "spread", noted)
     teaching = TeachingConfig(60, trust_folds=2, passes=4)
@@ -251,9 +286,9 @@ def test_each_metric_is_as_sure_as_its_own_labels_were(start: Path, monkeypatch:
             unseen.alike[rows],
             unseen.alone[rows],
         )
-        own, fresh, taught = asked[index][1]
-        assert own.shape == (64, 3) and fresh.shape == (60, 3) and taught.shape == (60,)
-        again = spread(alone, name, scale, own[rows], fresh, taught, level=0.8)
+        (own, fresh, echo), unlearned = asked[index][1:]
+        assert own.shape == (64, 3) and fresh.shape == (60, 3) and 0.001 < echo.std() < 0.5
+        again = spread(alone, name, scale, own[rows], fresh, echo, unlearned=unlearned, level=0.8)
         np.testing.assert_allclose(again, rlm.spreads[index])
     monkeypatch.undo()
     for other in CalibrationConfig(level=0.5), CalibrationConfig(folds=2):  # further fits know better

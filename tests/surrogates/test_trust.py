@@ -120,20 +120,18 @@ def test_of_several_the_most_even_shares() -> None:
     assert shares[2] <= 0.1 and abs(shares[0] - shares[1]) <= 0.1
 
 
-def test_agreement_is_that_of_all_teachers_on_the_scale() -> None:
+def test_what_labels_tell_all_teachers_together() -> None:
     rng = np.random.default_rng(8)
     truth = rng.normal(size=COUNT)
     model, processes = (truth + 0.3 * rng.normal(size=COUNT) for _ in range(2))
     found, scale = asked(np.exp(truth), [np.exp(model)], processes), Scale.fit("quantile", np.exp(truth), digits=3)
     alone = asked(np.exp(truth), [np.exp(model)], rng.normal(size=COUNT))
-    agreement = found.agreement("score", scale)
-    assert agreement is not None
-    assert agreement > np.corrcoef(scale.forward(np.exp(model)), scale.forward(np.exp(truth)))[0, 1] > 0.9
-    assert alone.agreement("score", scale) == pytest.approx(
-        agreement, abs=0.06
-    )  # whom labels contradict is not followed
+    told = found.told("score", scale)
+    assert told is not None
+    assert told > np.corrcoef(scale.forward(np.exp(model)), scale.forward(np.exp(truth)))[0, 1] > 0.9
+    assert alone.told("score", scale) == pytest.approx(told, abs=0.06)  # whom labels contradict is not followed
     few = replace(found, labels=found.labels.where(np.arange(COUNT)[:, None] < 15))
-    assert few.agreement("score", scale) is None
+    assert few.told("score", scale) is None
 
 
 def test_labels_of_common_functions_do_not_say_how_wide_intervals_are() -> None:
@@ -144,7 +142,22 @@ def test_labels_of_common_functions_do_not_say_how_wide_intervals_are() -> None:
     scale = Scale.fit("quantile", truth, digits=3)
     found = asked(truth, [view], view)
     own = scale.forward(truth)[:, None] + np.array([0.0, -0.05, 0.05])
-    spread, alone = (
-        one.spread("score", scale, own, own, truth, level=0.8) for one in (found, replace(found, alone=~common))
-    )
-    assert alone > 1.3 * spread
+
+    def spread(one: OutOfFold, echo: np.ndarray) -> float:
+        return one.spread("score", scale, own, own, echo, unlearned=1.0, level=0.8)
+
+    silent = np.zeros(COUNT)
+    lone = replace(found, alone=~common)
+    assert spread(lone, silent) > 1.3 * spread(found, silent)
+    assert spread(replace(found, alone=np.arange(COUNT) < 20), silent) == spread(found, silent)  # six a part do not do
+    assert spread(found, scale.spread * rng.normal(size=COUNT)) > spread(found, silent) + 1  # nor teachers alone
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_handful_of_labels_does_not_choose_whom_to_follow(stacked: bool) -> None:
+    rng = np.random.default_rng(10)
+    truth = rng.normal(size=COUNT)
+    found = asked(truth, [truth], rng.normal(size=COUNT), stacked=stacked)
+    labels = pd.DataFrame({"score": truth, "rare": np.where(np.arange(COUNT) < 15, truth, np.nan)})
+    both = replace(found, labels=labels, predicted=np.repeat(found.predicted, 2, axis=2)).shares
+    assert both["rare"].tolist() == [0.5, 0.5] and both["score"][0] > 0.9
