@@ -38,7 +38,7 @@ _PLAIN = ("value_scale",)
 #: What the Gaussian processes read whatever the number of labels; named, as others make other runs.
 GP: Settings = {"training.counts": COUNTS, "training.genes": True}
 #: How one model of all metrics ranks: latencies are noisy, and the 30 of models of one metric costs them most.
-CALM: Mapping[str, float] = {"training.ranking": 3.0}
+LENIENT: Mapping[str, float] = {"training.ranking": 3.0}
 #: Zero-cost proxies that are methods of their own; their values are columns ``zcp_<name>`` of a table.
 PROXIES = ("nwot", "synflow", "jacov", "snip", "grad_norm", "zen")
 
@@ -167,7 +167,7 @@ def gp_sizes(size: int) -> Settings:
 def joint_sizes(size: int) -> Settings:
     """As ``finetuning_sizes``, but fresh networks are not ranked more strictly than the labels are."""
     chosen = finetuning_sizes(size)
-    return {**chosen, "teaching.pool_ranking": CALM["training.ranking"]} if FEW <= size < ENOUGH else chosen
+    return {**chosen, "teaching.pool_ranking": LENIENT["training.ranking"]} if FEW <= size < ENOUGH else chosen
 
 
 def flan_sizes(size: int) -> Settings:
@@ -239,7 +239,7 @@ _METHODS = (
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 _EXTRA = (
     _pretrained("rlm_free", FREE),
-    _pretrained("rlm_joint", START, CALM, joint=True, sized=joint_sizes),
+    _pretrained("rlm_joint", START, LENIENT, joint=True, sized=joint_sizes),
     _pretrained("rlm_zcp", START, {"training.joint": 1.0}, proxies=True, prefix=GIVEN_WEIGHT),
     _scratch("rlm_scratch"),
     _scratch("rlm_tokens"),

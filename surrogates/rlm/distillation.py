@@ -40,8 +40,9 @@ class TeachingConfig:
             asked for more.
         trust_folds: Parts of the labels that say in turn how far each teacher is trusted, at the price of a short fit a
             part for each that is a model; they say, too, how far apart values lie and how wide intervals must be
-            (``surrogates.rlm.calibration``), and pseudo-labels are learned on the scale of the labels. 0 asks of
-            processes alone what they say of each label without it, and follows them by the square of tau, models alike
+            (``surrogates.rlm.calibration``), and pseudo-labels of metrics with labels enough to tell are learned on the
+            scale of these. 0 asks of processes alone what they say of each label without it, and follows them by the
+            square of tau, models alike
             for the rest: a handful of labels is too little to part with.
         trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
         stacked: Whether teachers are followed in the shares by which their mean orders best what was set aside

@@ -197,7 +197,10 @@ class FineTunedRLM(RLM):
         return predicted
 
     def _told(self, names: Sequence[str]) -> dict[str, float]:
-        """``OutOfFold.told`` of each metric that has labels enough; of none where no label was set aside."""
+        """``OutOfFold.told`` of each metric that has labels enough; of none where no label was set aside.
+
+        Fits to a part of the labels (``CalibrationConfig.folds``) go by this, too: one number, which knows the rest.
+        """
         if self._out_of_fold is None:
             return {}
         found = {name: self._out_of_fold.told(name, self._scale(name)) for name in names}
@@ -219,22 +222,25 @@ class FineTunedRLM(RLM):
         asked, names, level = self._out_of_fold, request.metrics, self.calibration.level
         if asked is None:
             return
-        ends = (0.5, *self.calibration.ends)
-        own, fresh = self._outcomes(self._own_texts(request.graphs), names), self._outcomes(pool.texts, names)
+        folds, ends = self.calibration.folds, (0.5, *self.calibration.ends)
+        own = self._outcomes(self._own_texts(request.graphs), names)
+        fresh = self._outcomes(pool.texts, names) if not folds else {}
         scales, spreads = dict(zip(self.metrics, self.scales, strict=True)), {}
         for name in names:
             labels, scale = request.labels[name].to_numpy(dtype=float), scales[name]
-            slope = rest = 1.0
-            if name in told and scale.kind != "raw":
+            slope = share = 1.0
+            if name in told:
                 known, said = np.isfinite(labels), own[name].quantiles((0.5,))[:, 0, 0]
                 truth = scale.forward(labels[known])
                 least = min(told[name], correlation(truth, said[known]))
-                (shift, slope), rest = level_and_slope(truth, said[known], least), unlearned(truth, said[known], least)
-                scales[name] = scale.moved(shift, slope)
-            if not self.calibration.folds:
+                share = unlearned(truth, said[known], least)
+                if scale.kind != "raw":
+                    shift, slope = level_and_slope(truth, said[known], least)
+                    scales[name] = scale.moved(shift, slope)
+            if not folds:
                 ours, others = (outcomes[name].quantiles(ends)[:, 0] for outcomes in (own, fresh))
                 echo = beside_line(others[:, 0], scale.forward(taught[name].to_numpy())) / slope
-                spreads[name] = asked.spread(name, scales[name], ours, others, echo, unlearned=rest, level=level)
+                spreads[name] = asked.spread(name, scales[name], ours, others, echo, unlearned=share, level=level)
         self.scales = tuple(scales.values())
         if request.validation is not None:
             graphs, held = request.validation

@@ -198,8 +198,8 @@ class RLM(Surrogate):
             training: How to train, from here on in place of ``self.training``; None goes by that.
             validation: See ``fit``.
             metric_weights: See ``fit``.
-            refit_scales: Fit the scales of known metrics to the new labels; False keeps them, where both sets of labels
-                follow one distribution. Scales of new metrics are always fitted.
+            refit_scales: Fit the scales of known metrics to the new labels; False keeps them, as they were learned,
+                where both sets of labels follow one distribution. Scales of new metrics are always fitted.
             freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
             checkpoint: See ``fit``; resume by the same call on the same pretrained model.
             progress: See ``fit``.
@@ -238,7 +238,7 @@ class RLM(Surrogate):
             pass  # refuses unknown modules before anything is changed
         fitted = fit_scales(request.labels, self.value_scale, digits=self.digits)
         known = dict(zip(self.metrics, self.scales, strict=True))
-        before = {name: scale.learned for name, scale in known.items() if name in kept}
+        before = {name: known[name].learned for name in request.metrics if name in kept and name in known}
         self.scales = tuple({**known, **fitted, **before}.values())
         new = tuple(name for name in request.metrics if name not in known)
         self.training = training or self.training

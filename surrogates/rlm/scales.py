@@ -158,7 +158,7 @@ class Scale:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Scale:
         """The inverse of ``to_json``."""
-        values, quantiles, read = (tuple(data.get(name, ())) for name in ("values", "quantiles", "read"))
+        values, quantiles, read = tuple(data["values"]), tuple(data["quantiles"]), tuple(data.get("read", ()))
         return cls(data["kind"], values, quantiles, data["spread"], data["digits"], read)
 
 

@@ -34,7 +34,7 @@ class OutOfFold:
             normal scores. NaN where a teacher had no label to learn from.
         alike: Which of them are of networks that read alike, ``(n,)``: equal numbers.
         alone: Whether no other label is of a functionally identical network, ``(n,)``. Networks that are identical to
-            several labelled ones are of common functions; new networks, which are identical to none, hardly ever are.
+            several labelled ones are of common functions; networks that are identical to none hardly ever are.
         stacked: ``TeachingConfig.stacked``.
     """
 

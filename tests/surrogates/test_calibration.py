@@ -15,7 +15,7 @@ from nasrlm.metrics import interval_coverage
 from search_spaces.errors import UsageError
 from search_spaces.networks import Networks
 from surrogates.rlm import RLM, CalibrationConfig, ModelConfig, TrainingConfig
-from surrogates.rlm.calibration import conformal, level_and_slope, out_of_fold_spread, stretch
+from surrogates.rlm.calibration import conformal, level_and_slope, out_of_fold_spread, stretch, unlearned
 from surrogates.rlm.config import ReadingConfig
 from surrogates.rlm.labelled import functions_of
 
@@ -158,6 +158,23 @@ def test_errors_of_others_tell_how_wide_to_be(count: int, folds: int, apart: flo
         )
         covered.append(np.mean(np.abs(truth - model)[count:] <= spread * width[count:]))
     assert 0.72 <= np.mean(covered) <= 0.86  # level and deviation, learned by heart, take a little off a small part
+
+
+@pytest.mark.parametrize("by_heart", [0.6, 1.0])
+def test_what_is_known_by_heart_does_not_widen_intervals(by_heart: float) -> None:
+    rng, count = np.random.default_rng(0), 2000
+    told, noise = rng.normal(size=count), 1.7 * rng.normal(size=count)
+    truth, part, other = told + noise, np.arange(count) % 2, told + 0.1 * rng.normal(size=count)
+
+    def spread(own: np.ndarray, unlearned: float) -> float:
+        own, fresh = intervals(own, np.ones(2)), intervals(told, np.ones(2))
+        return out_of_fold_spread(truth, other, own, part, fresh=fresh, echo=NO_ECHO, unlearned=unlearned, level=0.8)
+
+    own = told + by_heart * noise
+    share = unlearned(truth, own, float(np.corrcoef(truth, told)[0, 1]))
+    assert share == pytest.approx(told.std() / own.std(), rel=0.05)
+    assert spread(own, share) == pytest.approx(spread(told, 1.0), rel=0.03)
+    assert spread(own, 1.0) > spread(own, share) + 0.02
 
 
 def test_silence_is_as_far_off_as_labels_are_apart() -> None:

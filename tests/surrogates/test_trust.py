@@ -130,8 +130,10 @@ def test_what_labels_tell_all_teachers_together() -> None:
     assert told is not None
     assert told > np.corrcoef(scale.forward(np.exp(model)), scale.forward(np.exp(truth)))[0, 1] > 0.9
     assert alone.told("score", scale) == pytest.approx(told, abs=0.06)  # whom labels contradict is not followed
-    few = replace(found, labels=found.labels.where(np.arange(COUNT)[:, None] < 15))
-    assert few.told("score", scale) is None
+    for known, enough in ((15, False), (18, True)):
+        few = replace(found, labels=found.labels.where(np.arange(COUNT)[:, None] < known))
+        assert (replace(few, part=np.arange(COUNT) // 9).told("score", scale) is not None) == enough
+        assert replace(few, part=np.arange(COUNT) // 5).told("score", scale) is None  # five do not tell
 
 
 def test_labels_of_common_functions_do_not_say_how_wide_intervals_are() -> None:
