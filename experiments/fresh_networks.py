@@ -6,16 +6,17 @@
 Where a space is small, test networks are among those that the recipe of ``rlm`` draws to carry labels further
 (``docs/pretraining.md``), without their labels; no other kind of method reads them. Reads the predictions of the
 benchmark under ``runs/kendall_tau`` and fits nothing. ``results/fresh_networks.csv`` has a row a metric and number of
-labels: the share of the test networks that are functionally identical to a fresh one, Kendall tau of the method among
-these and among all others, the same of ``--other``, and ``gain``, by how much more the method loses from the former to
-the latter than the other does, which reads no fresh networks: some networks are harder to order. All are means over the
-draws that both have predictions for; ``half`` is half the 95 % t-interval of the gain.
+labels: the share of the test networks that read like a fresh one (functionally identical ones for an accuracy; for what
+a device measured, which dead operations touch, only the same ones), Kendall tau of the method among these and among all
+others, the same of ``--other``, which reads no fresh networks, and ``gain``, by how much more the method's tau falls
+from the former to the latter than the other's: some networks are harder to order. All are means over the draws that
+both have predictions for; ``half`` is half the 95 % t-interval of the gain.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -30,8 +31,10 @@ from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, Task
 from nasrlm.bench.store import Store
 from nasrlm.bench.summary import Interval
+from nasrlm.labels.names import metric as described
 from nasrlm.labels.tables import LabelTable
 from nasrlm.metrics import kendall_tau
+from search_spaces.base import Architecture
 from search_spaces.errors import DataNotFoundError, UsageError
 from search_spaces.networks import sample_networks
 
@@ -94,7 +97,7 @@ def compared(protocol: Protocol, metric: str, size: int, methods: Sequence[str])
 
 
 def among_fresh(table: LabelTable, protocol: Protocol, metric: str, size: int, seed: int, method: str) -> np.ndarray:
-    """Which test networks are functionally identical to one that ``method`` reads without its label, ``(n,)``.
+    """Which test networks read like one that ``method`` reads without its label, ``(n,)``.
 
     Raises:
         UsageError: The method reads no such networks.
@@ -105,8 +108,11 @@ def among_fresh(table: LabelTable, protocol: Protocol, metric: str, size: int, s
     rows = Store(FOLDER).draw(table, protocol, metric, size, seed)
     known, test = networks(table, rows.train), networks(table, rows.test)
     fresh = sample_networks(known.space, pool, seed=seed, known=known.architectures)
-    functions = set(map(known.space.canonical, fresh.architectures))
-    return np.array([known.space.canonical(one) in functions for one in test.architectures])
+    read: Callable[[Architecture], object] = (
+        known.space.format if described(metric).counts_dead else known.space.canonical
+    )
+    seen = set(map(read, fresh.architectures))
+    return np.array([read(one) in seen for one in test.architectures])
 
 
 if __name__ == "__main__":

@@ -63,3 +63,16 @@ def test_a_method_that_reads_no_fresh_networks_is_refused(tmp_path: Path, monkey
     table = table_of(protocol, tmp_path)
     with pytest.raises(UsageError, match="--method gp reads no fresh networks with 128 labels"):
         among_fresh(table, protocol, METRIC, 128, 0, "gp")
+
+
+@needs_tables
+def test_where_a_device_was_measured_only_the_same_network_reads_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [protocol] = [one for one in core() if one.table == "nasbench201"]
+    monkeypatch.setattr(fresh_networks, "FOLDER", tmp_path)
+    table = table_of(protocol, tmp_path)
+    accuracy, latency = (
+        among_fresh(table, protocol, metric, 128, 0, "rlm") for metric in (METRIC, "pixel3_latency_ms")
+    )
+    assert latency.mean() < 0.15 < 0.3 < accuracy.mean()  # most cells have dead operations
