@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from experiments.recipe_trials import FIRST_SEED, FOLDER, Trial, changed
+from experiments.recipe_trials import COUNTS_ALONE, FIRST_SEED, FOLDER, Trial, changed
 from experiments.record import RESULTS, as_markdown, command_of, print_of, provenance, read_rows, write_csv
 from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import Method, find
@@ -91,8 +91,7 @@ LEVERS = {
     # 6: how it is fine-tuned
     "no_pool": Lever("learns no pseudo-labels of fresh networks", {"teaching.pool": 0}),
     "counts_alone": Lever(
-        "processes that teach read counts alone, not genes or operations at their shapes",
-        {"teaching.genes": False, "teaching.shaped": False, "teaching.least_noise": 0.05},
+        "processes that teach read counts alone, not genes or operations at their shapes", COUNTS_ALONE
     ),
     "stacked": Lever(
         "teachers followed in the shares whose mean orders best what was set aside",

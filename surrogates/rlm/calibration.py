@@ -52,8 +52,7 @@ class CalibrationConfig:
     Attributes:
         folds: Parts that are set aside in turn; every one costs a further fit. With 0 there is none: spreads come from
             labels set aside by ``TeachingConfig.trust_folds``, if any (from validation labels where there are enough
-            beside these), and else stay 1. A metric with fewer than
-            ``LEAST_LABELS`` labels keeps 1 in any case.
+            beside these), and else stay 1. A metric with fewer than ``LEAST_LABELS`` labels keeps 1 in any case.
         level: Share of new labels that the central interval of this level is to hold.
     """
 

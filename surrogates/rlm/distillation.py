@@ -42,8 +42,7 @@ class TeachingConfig:
             part for each that is a model; they say, too, how far apart values lie and how wide intervals must be
             (``surrogates.rlm.calibration``), and pseudo-labels of metrics with labels enough to tell are learned on the
             scale of these. 0 asks of processes alone what they say of each label without it, and follows them by the
-            square of tau, models alike
-            for the rest: a handful of labels is too little to part with.
+            square of tau, models alike for the rest: a handful of labels is too little to part with.
         trust_epochs: Share of the epochs that such a fit takes: whom to follow shows early.
         stacked: Whether teachers are followed in the shares by which their mean orders best what was set aside
             (stacking, Wolpert, Neural Networks 1992), not each by its own tau: who knows almost all that the others
