@@ -36,8 +36,9 @@ from nasrlm.labels.tables import LabelTable, load_table
 from nasrlm.metrics import spearman_rho
 from search_spaces.errors import UsageError
 from surrogates.rlm import RLM
-from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.rlm.few_shot import FineTunedRLM
 from surrogates.rlm.read_off import far_apart, nearest, read_off
+from surrogates.rlm.starting import StartConfig
 
 CSV = RESULTS / "device_latency.csv"
 MODELS = Path("runs") / "device_latency"

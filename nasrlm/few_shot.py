@@ -18,8 +18,9 @@ from surrogates.free_targets import TARGETS
 from surrogates.rlm import RLM
 from surrogates.rlm.config import LINES, ReadingConfig, TrainingConfig
 from surrogates.rlm.distillation import TeachingConfig
-from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.rlm.few_shot import FineTunedRLM
 from surrogates.rlm.labelled import FitRequest
+from surrogates.rlm.starting import StartConfig
 
 
 class FewShotRLM(FineTunedRLM):

@@ -283,7 +283,8 @@ def _metrics_of(checkpoint: str) -> list[str]:
 @lru_cache(maxsize=64)
 def _prototype(name: str, start: str) -> Surrogate:
     if start:
-        from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+        from surrogates.rlm.few_shot import FineTunedRLM
+        from surrogates.rlm.starting import StartConfig
 
         return FineTunedRLM(StartConfig(start))
     return registry.create(name)

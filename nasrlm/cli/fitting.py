@@ -82,7 +82,8 @@ def few_shot(
     """
     from nasrlm.bench.methods import configure as set_up
     from nasrlm.few_shot import few_shot_settings, is_start
-    from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+    from surrogates.rlm.few_shot import FineTunedRLM
+    from surrogates.rlm.starting import StartConfig
 
     if not is_start(trained):
         return None

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Self, cast
+from typing import Self, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
 from torch import nn
 
-from search_spaces.errors import UnknownNameError, UsageError
+from search_spaces.errors import UsageError
 from search_spaces.networks import Networks, sample_networks
 from surrogates.free_targets import count_sets
-from surrogates.genomes import one_hot
 from surrogates.progress import Progress
 from surrogates.rlm.calibration import (
     LEAST_LABELS,
@@ -32,77 +30,16 @@ from surrogates.rlm.calibration import (
 from surrogates.rlm.checkpointing import weights_print
 from surrogates.rlm.config import DecodingConfig, ReadingConfig, TrainingConfig
 from surrogates.rlm.decoding import Outcomes
-from surrogates.rlm.distillation import Processes, TeachingConfig, places_of, pseudo_labels
+from surrogates.rlm.distillation import TeachingConfig, places_of, pseudo_labels
 from surrogates.rlm.encoders import Reader
 from surrogates.rlm.finetuning import add_metrics, frozen, shrink
-from surrogates.rlm.labelled import FitRequest, Graphs, functions_of, grouped_folds, rows_of
+from surrogates.rlm.labelled import FitRequest, functions_of, grouped_folds, rows_of
 from surrogates.rlm.model import RLMNetwork
-from surrogates.rlm.read_off import agreement
+from surrogates.rlm.pool import Pool
 from surrogates.rlm.rlm import RLM
 from surrogates.rlm.scales import fit_scales
+from surrogates.rlm.starting import StartConfig
 from surrogates.rlm.trust import OutOfFold
-from surrogates.shaped_operations import by_reading, matrix, vocabulary
-
-#: ``StartConfig.like``: choose by the labels.
-BEST = "best"
-#: By how much more of Kendall's tau ``StartConfig.like`` counts where the labels have a say.
-FAVOUR = 0.2
-
-
-@dataclass(frozen=True)
-class StartConfig:
-    """Where training on labels begins.
-
-    Attributes:
-        checkpoint: A folder, or the name of a shipped checkpoint.
-        dropout: Dropout rate from here on; the pretraining needed none.
-        shrink: What the matrices of the checkpoint are multiplied by before the labels. Below 1 it says less and can be
-            taught more: the first half of shrink and perturb (Ash & Adams, NeurIPS 2020, arXiv 1910.08475), for as many
-            labels as would teach a network from scratch.
-        freeze: Modules whose weights stay as they are, e.g. ``("encoder",)``.
-        like: Metric of the checkpoint whose embedding new metrics start from, one for all or by new metric; empty for
-            random ones; ``best``, also for a metric that is not named, for the one whose predictions order the labels
-            best. What goes with accuracy is nearer to it than nothing.
-        blend: How much the labels say about that: half of the start is ``like``, half the mean of all embeddings, each
-            weighted by the exponential of ``blend`` times the Kendall tau between its predictions and the labels,
-            ``FAVOUR`` more for ``like``. A mean of embeddings predicts about the mean of what they predict. 0 takes
-            ``like`` alone; with ``best`` there is no other half. A metric that the checkpoint knows by name starts so,
-            too, from itself in place of ``like``: under one name, another space may ask for something else.
-        weights: Weight of a metric's loss where ``metric_weights`` of ``fit`` does not name it; 1 where neither does.
-    """
-
-    checkpoint: str
-    dropout: float = 0.1
-    shrink: float = 1.0
-    freeze: tuple[str, ...] = ()
-    like: str | Mapping[str, str] = BEST
-    blend: float = 0.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "freeze", tuple(self.freeze))
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout is {self.dropout}; it must lie in [0, 1)")
-        if not 0 < self.shrink <= 1:
-            raise UsageError(f"shrink is {self.shrink}; it must lie in (0, 1]")
-        if self.blend < 0 or (self.blend and not self.like):
-            raise UsageError(f"blend is {self.blend} and like {self.like!r}; blend is at least 0, and 0 without like")
-
-
-class Pool(NamedTuple):
-    """``k`` fresh networks of a space, which nobody measured.
-
-    Attributes:
-        texts: What the model reads of each.
-        read: What the checkpoint predicts of each, ``(k, m)``.
-        networks: They themselves.
-        counts: Their ``count_sets``.
-    """
-
-    texts: list[str]
-    read: np.ndarray
-    networks: Networks
-    counts: Sequence[np.ndarray]
 
 
 class FineTunedRLM(RLM):
@@ -162,7 +99,7 @@ class FineTunedRLM(RLM):
         Of several ways to begin (``TeachingConfig.shrinks``) it chooses one. None where nothing is left to learn from.
         """
         self._refuse(request.labels)
-        graphs, labels = request.graphs, request.labels
+        graphs, labels = cast(Networks, request.graphs), request.labels  # where there is a pool there are no others
         functions = np.unique(functions_of(graphs, self.reading), return_inverse=True)[1]
         part = grouped_folds(functions, self.teaching.trust_folds, seed=self.training.seed)
         alike = np.unique(self._own_texts(graphs), return_inverse=True)[1]
@@ -171,7 +108,7 @@ class FineTunedRLM(RLM):
         left = [fold for fold in np.unique(part) if np.isfinite(values[part != fold]).any()]
         if not left:
             return None
-        processes = self._processes(graphs, self._checkpoint().predict(graphs).mean, pool)
+        processes = pool.processes(graphs, self._checkpoint().predict(graphs).mean, self.teaching)
         singly = self.teaching.leave_one_out
         aside = [processes.without(column, functions if singly else part, refitted=not singly) for column in values.T]
         found = []
@@ -283,9 +220,8 @@ class FineTunedRLM(RLM):
         found, pool, self._pool = self._checkpoint(), self._pool, None
         # What is made of a checkpoint may differ by rounding, so a killed fit is known by what it is made of, and how.
         began = f"{weights_print(found.network)} {self._begun}" if request.checkpoint is not None else ""
-        asked = pool is not None or self.start.blend or self.start.like == BEST
-        needed = asked or not isinstance(self.start.like, str)
-        read = found.predict(request.graphs).mean if needed else np.zeros((len(request.graphs), 0))
+        asked = pool is not None or self.start.asks
+        read = found.predict(request.graphs).mean if asked else np.zeros((len(request.graphs), 0))
         self._adopt(found, read, request.labels)
         with frozen(self.network, self.start.freeze):
             shrink(self.network, self._begun.shrink)
@@ -300,7 +236,7 @@ class FineTunedRLM(RLM):
         """Take over all of ``found`` but how it was trained, with the start of every metric of ``labels``."""
         names = [*labels.columns]
         new = [name for name in names if name not in found.metrics]
-        shares = self._shares(found.metrics, read, labels)
+        shares = self.start.shares(found.metrics, read, labels)
         add_metrics(found.network, len(new), seed=self.training.seed)
         scales = fit_scales(labels[new], self.value_scale, digits=found.digits) if new else {}
         self.model = replace(found.model, dropout=self.start.dropout)
@@ -332,7 +268,8 @@ class FineTunedRLM(RLM):
         Returns:
             The pseudo-labels; none where nobody teaches but the model itself.
         """
-        graphs, metrics, processes = request.graphs, request.metrics, self._processes(request.graphs, read, pool)
+        graphs, metrics = cast(Networks, request.graphs), request.metrics
+        processes = pool.processes(graphs, read, self.teaching)
         fresh = np.full((len(pool.texts), len(metrics)), np.nan)
         values = np.vstack([request.labels.to_numpy(dtype=float), fresh])
         if self._out_of_fold is not None:
@@ -363,37 +300,6 @@ class FineTunedRLM(RLM):
         validation = request.validation[0] if request.validation is not None else None
         self.learn_distance(graphs, validation=validation)  # what it knows was measured
         return named
-
-    def _processes(self, graphs: Graphs, read: np.ndarray, pool: Pool) -> Processes:
-        """Processes on ``graphs``, of which the checkpoint predicts ``read``, and the pool."""
-        networks, parts = cast(Networks, graphs), []  # where there is a pool there are no others
-        if self.teaching.genes:
-            parts.append(np.vstack([one_hot(each, instead="genes=False") for each in (networks, pool.networks)]))
-        if self.teaching.shaped:
-            for own, fresh in zip(*(by_reading(each).values() for each in (networks, pool.networks)), strict=True):
-                parts.append(matrix([*own, *fresh], vocabulary([*own, *fresh])))
-        counts = [*map(np.vstack, zip(count_sets(networks), pool.counts, strict=True))]
-        read = np.vstack([read, pool.read])
-        return Processes([*counts, read, np.hstack([counts[-1], read])], parts, self.teaching.least_noise)
-
-    def _shares(self, known: tuple[str, ...], read: np.ndarray, labels: pd.DataFrame) -> np.ndarray | None:
-        """For every column of ``labels`` the share of each metric of the checkpoint in its start; None for no start."""
-        like, blend, found = self.start.like, self.start.blend, []
-        if not like:
-            return None
-        for name, values in labels.items():
-            wanted = like if isinstance(like, str) else like.get(str(name), BEST)
-            named = str(name) if name in known else wanted
-            if named not in (BEST, *known):
-                raise UnknownNameError(f"metric of {self.start.checkpoint}", named, [BEST, *known])
-            favoured = np.array([metric == named for metric in known], dtype=float)
-            if named != BEST and not blend:
-                found.append(favoured)
-                continue
-            taus = agreement(read, values.to_numpy(dtype=float)) + FAVOUR * favoured
-            shares = softmax(blend * taus) if blend else np.eye(len(known))[np.argmax(taus)]
-            found.append(shares if named == BEST else (shares + favoured) / 2)
-        return np.reshape(found, (labels.shape[1], len(known)))
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path) -> Self:

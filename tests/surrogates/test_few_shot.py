@@ -15,7 +15,8 @@ from nasrlm.bench.methods import find
 from nasrlm.bench.pretrained import STEPS, finetuning_sizes
 from search_spaces.errors import CheckpointError, UnknownNameError, UsageError
 from surrogates.rlm import RLM, CalibrationConfig
-from surrogates.rlm.few_shot import FAVOUR, FineTunedRLM, StartConfig
+from surrogates.rlm.few_shot import FineTunedRLM
+from surrogates.rlm.starting import FAVOUR, StartConfig
 from tests.surrogates.started import QUICK, networks
 
 

@@ -21,9 +21,10 @@ from surrogates.rlm import RLM, CalibrationConfig, DecodingConfig
 from surrogates.rlm.calibration import level_and_slope
 from surrogates.rlm.checkpointing import STATE_FILE
 from surrogates.rlm.distillation import TeachingConfig
-from surrogates.rlm.few_shot import FineTunedRLM, StartConfig
+from surrogates.rlm.few_shot import FineTunedRLM
 from surrogates.rlm.lines import EncodedLines, LineReader
 from surrogates.rlm.scales import Scale
+from surrogates.rlm.starting import StartConfig
 from surrogates.rlm.trust import OutOfFold
 from tests.surrogates.started import QUICK, SPACE, TINY, networks, priced_blocks
 
