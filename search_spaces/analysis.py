@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
 
 import onnx
 from onnx import TensorProto
 
 from search_spaces.graph import parameter_shapes
-from search_spaces.shapes import ShapedBody, ShapedNode, propagate
+from search_spaces.shapes import ShapedBody, ShapedNode, kept_with_body, propagate
 
 #: Positions of inputs that are not trained: running mean and variance; bounds, ratios, scales and fill values.
 _UNTRAINED = {
@@ -71,7 +70,7 @@ def _untrained(model: onnx.ModelProto) -> set[str]:
     return names(list(model.graph.node))
 
 
-@lru_cache(maxsize=16384)
+@kept_with_body
 def _macs(body: ShapedBody) -> int:
     return sum(map(node_macs, body.nodes))
 

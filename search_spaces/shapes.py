@@ -9,11 +9,12 @@ per content.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
 from itertools import chain
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import onnx
 
@@ -31,6 +32,9 @@ from search_spaces.tensors import (
 
 #: Domain and name of an operator or function.
 Key = tuple[str, str]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class NodeRecord(NamedTuple):
@@ -125,6 +129,26 @@ class ShapedBody:
         """Positions of the inputs that are computed tensors, not weights or constants."""
         given = [self.tensors.get(name) if name not in self.shared else None for name in self.inputs]
         return tuple(i for i, tensor in enumerate(given) if tensor is not None and tensor.computed)
+
+
+def kept_with_body(function: Callable[Concatenate[ShapedBody, P], R]) -> Callable[Concatenate[ShapedBody, P], R]:
+    """Remember what ``function`` makes of a body, as long as that body is there.
+
+    A cache of the last calls would hold on to the main graphs of thousands of networks, none of which comes back.
+
+    Args:
+        function: Its arguments are hashable and positional; what it returns does not refer to the body.
+    """
+    known: WeakKeyDictionary[ShapedBody, dict[tuple[object, ...], R]] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembering(body: ShapedBody, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        found = known.setdefault(body, {})
+        if args not in found:
+            found[args] = function(body, *args, **kwargs)
+        return found[args]
+
+    return remembering
 
 
 @dataclass(frozen=True, eq=False)

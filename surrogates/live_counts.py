@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from search_spaces.analysis import node_macs
-from search_spaces.shapes import ShapedBody, ShapedNode
+from search_spaces.shapes import ShapedBody, ShapedNode, kept_with_body
 from surrogates.gnn.graph_data import _is_leaf as is_leaf
 from surrogates.gnn.graph_data import _is_zero as is_zero
 from surrogates.operator_kinds import KINDS, kind_of, reach_of
@@ -127,7 +126,7 @@ def live_counts(body: ShapedBody) -> LiveCounts:
     return LiveCounts(_totals(body), live, longest, paths, lengths / paths if paths else 0.0)
 
 
-@lru_cache(maxsize=4096)
+@kept_with_body
 def _walk(body: ShapedBody, groups: tuple[int, ...]) -> _Walked:
     """Forwards: what flows where.
 
@@ -220,7 +219,7 @@ def _composed(value: _Value, read: Sequence[_Value]) -> _Value:
     return _Value(paths, tuple(lengths), tuple(longest))
 
 
-@lru_cache(maxsize=4096)
+@kept_with_body
 def _backwards(body: ShapedBody, groups: tuple[int, ...], used: tuple[int, ...]) -> tuple[np.ndarray, frozenset[int]]:
     """Counts of the nodes that the values ``used`` depend on, and the inputs they depend on."""
     walked, needed, total = _walk(body, groups), set(used), np.zeros(COUNTS)
@@ -239,7 +238,7 @@ def _backwards(body: ShapedBody, groups: tuple[int, ...], used: tuple[int, ...])
     return total, frozenset(number for number in needed if number < walked.inputs)
 
 
-@lru_cache(maxsize=16384)
+@kept_with_body
 def _totals(body: ShapedBody) -> np.ndarray:
     """Counts of all nodes."""
     total = np.zeros(COUNTS)
@@ -249,7 +248,7 @@ def _totals(body: ShapedBody) -> np.ndarray:
     return total
 
 
-@lru_cache(maxsize=4096)
+@kept_with_body
 def _facts(body: ShapedBody) -> tuple[_Facts, ...]:
     """Facts of the nodes of ``body``; nothing of those that are looked into."""
     return tuple(
@@ -273,7 +272,7 @@ def _node_counts(node: ShapedNode, facts: _Facts) -> np.ndarray:
     return counts
 
 
-@lru_cache(maxsize=16384)
+@kept_with_body
 def _leaf_counts(body: ShapedBody) -> np.ndarray:
     return _operator_counts(body.nodes)
 

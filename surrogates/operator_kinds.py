@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-from search_spaces.shapes import ShapedBody, ShapedNode
+from search_spaces.shapes import ShapedBody, ShapedNode, kept_with_body
 
 #: Kinds of operators that are counted.
 KINDS = ("pointwise_convs", "convs", "depthwise_convs", "pools", "skips", "linear")
@@ -37,7 +35,7 @@ def reach_of(node: ShapedNode) -> float:
     return _operator_reach(node) if node.body is None else _leaf_reach(node.body)
 
 
-@lru_cache(maxsize=16384)
+@kept_with_body
 def _leaf_reach(body: ShapedBody) -> float:
     reached: dict[str, float] = {}
     for node in body.nodes:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 
 from search_spaces.networks import Networks
-from search_spaces.shapes import ShapedBody, ShapedNode, propagate
+from search_spaces.shapes import ShapedBody, ShapedNode, kept_with_body, propagate
 from surrogates.sources import Source, sources
 
 Reading = Literal["operators", "calls"]
@@ -76,7 +76,7 @@ def _working(body: ShapedBody) -> Iterator[ShapedNode]:
     return (node for node in body.nodes if node.node.op_type != "Constant")
 
 
-@lru_cache(maxsize=1 << 14)
+@kept_with_body
 def _operators(body: ShapedBody) -> Counter[str]:
     """Operators of a body, and of those that it calls."""
     found = Counter[str]()

@@ -22,7 +22,7 @@ from onnx import TensorProto
 
 from search_spaces.analysis import node_macs
 from search_spaces.networks import Networks
-from search_spaces.shapes import ShapedBody, ShapedNode, propagate
+from search_spaces.shapes import ShapedBody, ShapedNode, kept_with_body, propagate
 from search_spaces.tensors import Tensor
 from surrogates.sources import Source, sources
 
@@ -227,7 +227,7 @@ class _Builder:
         )
 
 
-@lru_cache(maxsize=1 << 14)
+@kept_with_body
 def _is_leaf(body: ShapedBody) -> bool:
     """Whether ``body`` calls no function."""
     return all(node.body is None for node in body.nodes)
@@ -282,7 +282,7 @@ def _inside(node: ShapedNode) -> tuple[str, ...]:
     return (_operation(node),) if node.body is None else _operators_of(node.body)
 
 
-@lru_cache(maxsize=1 << 14)
+@kept_with_body
 def _operators_of(body: ShapedBody) -> tuple[str, ...]:
     inner = [node for node in body.nodes if node.node.op_type != "Constant"]
     return tuple(sorted(operator for node in inner for operator in _inside(node)))

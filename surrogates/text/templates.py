@@ -13,7 +13,7 @@ from typing import NamedTuple
 import onnx
 
 from search_spaces.errors import InvalidGraphError
-from search_spaces.shapes import ShapedBody, ShapedNode
+from search_spaces.shapes import ShapedBody, ShapedNode, kept_with_body
 from search_spaces.tensors import Tensor
 from surrogates.text.spelling import SLOT, Spelling, shape_text, spell
 
@@ -72,7 +72,7 @@ class Instance(NamedTuple):
     facts: tuple[Fact, ...]
 
 
-@lru_cache(maxsize=1024)
+@kept_with_body
 def instance_of(body: ShapedBody) -> Instance:
     """The template of ``body`` with the facts of this call of it."""
     return _BodyReader(body).read()
