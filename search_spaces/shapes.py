@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
 from itertools import chain
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
 
 import onnx
@@ -33,7 +33,7 @@ from search_spaces.tensors import (
 #: Domain and name of an operator or function.
 Key = tuple[str, str]
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 
@@ -131,21 +131,21 @@ class ShapedBody:
         return tuple(i for i, tensor in enumerate(given) if tensor is not None and tensor.computed)
 
 
-def kept_with_body(function: Callable[Concatenate[ShapedBody, P], R]) -> Callable[Concatenate[ShapedBody, P], R]:
+def kept_with_body(function: Callable[[ShapedBody, *Ts], R]) -> Callable[[ShapedBody, *Ts], R]:
     """Remember what ``function`` makes of a body, as long as that body is there.
 
     A cache of the last calls would hold on to the main graphs of thousands of networks, none of which comes back.
 
     Args:
-        function: Its arguments are hashable and positional; what it returns does not refer to the body.
+        function: Its further arguments are hashable; what it returns does not refer to the body.
     """
-    known: WeakKeyDictionary[ShapedBody, dict[tuple[object, ...], R]] = WeakKeyDictionary()
+    known: WeakKeyDictionary[ShapedBody, dict[tuple[*Ts], R]] = WeakKeyDictionary()
 
     @wraps(function)
-    def remembering(body: ShapedBody, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def remembering(body: ShapedBody, /, *args: *Ts) -> R:
         found = known.setdefault(body, {})
         if args not in found:
-            found[args] = function(body, *args, **kwargs)
+            found[args] = function(body, *args)
         return found[args]
 
     return remembering
