@@ -89,7 +89,7 @@ LEVERS = {
     ),
     "first_digits": Lever("digits weighted 4:2:1", {"training.digit_weights": (4.0, 2.0, 1.0)}),
     # 6: how it is fine-tuned
-    "no_pool": Lever("learns no pseudo-labels of fresh networks", {"teaching.pool": 0}),
+    "no_pool": Lever("learns no pseudo-labels of fresh networks", method="rlm_alone"),
     "counts_alone": Lever(
         "processes that teach read counts alone, not genes or operations at their shapes", COUNTS_ALONE
     ),

@@ -175,7 +175,7 @@ def judged(
 
 def learning(size: int, steps: int) -> dict[str, object]:
     """Settings by which ``steps`` steps learn the other devices on ``size`` networks."""
-    return {**recipe(size), **finetuning_sizes(size, {size: steps}), **OTHERS}
+    return {**recipe(size, pool=False), **finetuning_sizes(size, {size: steps}, pool=False), **OTHERS}
 
 
 def learn_others(

@@ -50,8 +50,8 @@ class FewShotRLM(FineTunedRLM):
         """The recipe for so many labels; of the settings of an earlier fit nothing is left."""
         self.start, self.training = StartConfig(self.start.checkpoint), TrainingConfig()
         self.reading, self.teaching = ReadingConfig(), TeachingConfig()
-        chosen = few_shot_settings(self._before, request.metrics, len(request.labels))
-        configure(self, chosen | {"teaching.pool": 0}, seed=self._seed)
+        chosen = few_shot_settings(self._before, request.metrics, len(request.labels), pool=False)
+        configure(self, chosen, seed=self._seed)
         return super()._settle(request)
 
 
@@ -62,7 +62,9 @@ def is_start(surrogate: Surrogate) -> bool:
     )
 
 
-def few_shot_settings(known: Sequence[str], metrics: Sequence[str], size: int) -> dict[str, object]:
+def few_shot_settings(
+    known: Sequence[str], metrics: Sequence[str], size: int, *, pool: bool = True
+) -> dict[str, object]:
     """Settings for ``size`` labels of ``metrics``, for ``nasrlm.bench.methods.configure``.
 
     Dead operations are not read where they touch none of the metrics; threads are left to torch.
@@ -71,6 +73,7 @@ def few_shot_settings(known: Sequence[str], metrics: Sequence[str], size: int) -
         known: Metrics of the checkpoint.
         metrics: What is to be learned.
         size: Number of labels.
+        pool: Whether fresh networks may carry them further.
     """
-    chosen = {**recipe(size), "training.threads": 0, "start.like": like_of(metrics, known)}
+    chosen = {**recipe(size, pool=pool), "training.threads": 0, "start.like": like_of(metrics, known)}
     return {**chosen, **weights_among(metrics, size), **METHODS["rlm"].blind(metrics)}

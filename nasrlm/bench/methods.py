@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -239,13 +239,14 @@ _METHODS = (
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 _EXTRA = (
     _pretrained("rlm_free", FREE),
+    _pretrained("rlm_alone", START, sized=partial(finetuning_sizes, pool=False)),
     _pretrained("rlm_joint", START, LENIENT, joint=True, sized=joint_sizes),
     _pretrained("rlm_zcp", START, {"training.joint": 1.0}, proxies=True, prefix=GIVEN_WEIGHT),
     _scratch("rlm_scratch"),
     _scratch("rlm_tokens"),
 )
-#: Not part of the grids: the language model from the checkpoint without labels, with one fit for all metrics, given
-#: zero-cost proxies, from scratch, and from scratch on tokens instead of lines.
+#: Not part of the grids: the language model from the checkpoint without labels, without networks that nobody labelled,
+#: with one fit for all metrics, given zero-cost proxies, from scratch, and from scratch on tokens instead of lines.
 EXTRA: dict[str, Method] = {method.name: method for method in _EXTRA}
 
 

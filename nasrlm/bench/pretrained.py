@@ -129,10 +129,9 @@ def finetuning_sizes(size: int, steps: Mapping[int, int] | None = None, *, pool:
         steps: Optimisation steps by number of labels in place of the recipe's.
         pool: Whether there may be fresh networks; the recipe without them takes more steps.
     """
-    teaching = FEW_TEACHING if size < FEW else TEACHING if size < MORE else MORE_TEACHING if size < ENOUGH else {}
-    if teaching and not pool:
-        teaching = {**teaching, "teaching.pool": 0}
-    known = steps or (STEPS if teaching and pool else ALONE_STEPS)
+    taught = FEW_TEACHING if size < FEW else TEACHING if size < MORE else MORE_TEACHING
+    teaching = taught if pool and size < ENOUGH else {}
+    known = steps or (STEPS if teaching else ALONE_STEPS)
     count = float(np.interp(np.log(size), np.log(list(known)), list(known.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}

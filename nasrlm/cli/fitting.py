@@ -66,7 +66,15 @@ def configure(surrogate: Surrogate, options: Sequence[str], *, seed: int) -> Non
 
 
 def few_shot(
-    trained: Surrogate, checkpoint: str, metrics: Sequence[str], size: int, freeze: Sequence[str]
+    trained: Surrogate,
+    checkpoint: str,
+    metrics: Sequence[str],
+    size: int,
+    freeze: Sequence[str],
+    options: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    pool: bool = True,
 ) -> FineTunedRLM | None:
     """What fits ``size`` labels to a language model of lines pretrained on free targets, by the benchmark's recipe.
 
@@ -76,9 +84,16 @@ def few_shot(
         metrics: What to learn; dead operations are not read where they touch none of it.
         size: Number of labels.
         freeze: Modules whose weights stay as they are; empty leaves the choice to the recipe.
+        options: Settings that differ from the recipe, as for ``configure``.
+        seed: Value of every setting called ``seed``.
+        pool: Whether the recipe may be one with fresh networks; another one is taken where ``options`` allow none.
 
     Returns:
         None for a checkpoint of another kind.
+
+    Raises:
+        UnknownNameError: As ``configure``.
+        UsageError: As ``configure``.
     """
     from nasrlm.bench.methods import configure as set_up
     from nasrlm.few_shot import few_shot_settings, is_start
@@ -88,10 +103,13 @@ def few_shot(
     if not is_start(trained):
         return None
     surrogate = FineTunedRLM(StartConfig(checkpoint))
-    chosen = few_shot_settings(trained.metrics, metrics, size)
+    chosen = few_shot_settings(trained.metrics, metrics, size, pool=pool)
     if freeze:
         chosen["start.freeze"] = tuple(freeze)
-    set_up(surrogate, chosen, seed=0)
+    set_up(surrogate, chosen, seed=seed)
+    configure(surrogate, options, seed=seed)
+    if pool and not surrogate.teaching.pool:
+        return few_shot(trained, checkpoint, metrics, size, freeze, options, seed=seed, pool=False)
     return surrogate
 
 
