@@ -115,10 +115,7 @@ def analysed(protocol: Protocol, metric: str, size: int, methods: Sequence[str])
 
 def complete(store: Store, task: Task, table: LabelTable) -> bool:
     """Whether a run by today's settings is here with its predictions: one that was taken over has none."""
-    [metric], protocol = task.metrics, task.protocol
-    if not store.done(task, find(task.method).identity(table, task.metrics, task.size)):
-        return False
-    return len(store.predictions(protocol, metric, task.size, task.seed, task.method).mean) > 0
+    return store.done(task, find(task.method).identity(table, task.metrics, task.size), predictions=True)
 
 
 def figures_of(

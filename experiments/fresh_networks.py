@@ -10,7 +10,8 @@ labels: the share of the test networks that read like a fresh one (functionally 
 a device measured, which dead operations touch, only the same ones), Kendall tau of the method among these and among all
 others, the same of ``--other``, which reads no fresh networks, and ``gain``, by how much more the method's tau falls
 from the former to the latter than the other's: some networks are harder to order. All are means over the draws that
-both have predictions for; ``half`` is half the 95 % t-interval of the gain.
+both have predictions for; ``half`` is half the 95 % t-interval of the gain. Rows of other metrics and numbers of labels
+stay, if they are of the same two methods.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pandas as pd
 from experiments.error_analysis import complete
 from experiments.grids import core
 from experiments.kendall_tau import RUNS
-from experiments.record import RESULTS, command_of, write_csv
+from experiments.record import RESULTS, command_of, read_rows, write_csv
 from nasrlm.bench.inputs import networks, table_of
 from nasrlm.bench.methods import find
 from nasrlm.bench.protocol import Protocol, Task
@@ -40,6 +41,7 @@ from search_spaces.networks import sample_networks
 
 FOLDER = RUNS / "kendall_tau"
 CSV = RESULTS / "fresh_networks.csv"
+KEYS = ["table", "metric", "n_labels"]
 #: Test networks of either kind below which a draw tells nothing.
 LEAST = 50
 
@@ -65,9 +67,17 @@ def main() -> None:
             f"{FOLDER} holds no draw of labels that {' and '.join(methods)} have predictions for; run `python -m "
             f"experiments.kendall_tau --methods {','.join(methods)} --spaces {options.tables}` here first"
         )
-    found = pd.DataFrame(rows)
+    found = together(read_rows(CSV, KEYS), pd.DataFrame(rows))
     write_csv(CSV, found, command=command_of("experiments.fresh_networks"), seed=None)
     print(found.to_string(index=False))
+
+
+def together(before: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """``found`` after those rows of ``before`` that it does not measure anew; it alone where columns differ."""
+    if list(before) != list(found):
+        return found
+    other = ~before.set_index(KEYS).index.isin(found.set_index(KEYS).index)
+    return pd.concat([before[other], found], ignore_index=True)
 
 
 def compared(protocol: Protocol, metric: str, size: int, methods: Sequence[str]) -> list[dict[str, Any]]:

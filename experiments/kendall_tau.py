@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--sizes", default="", help="numbers of labels, comma-separated; all of the grid by default")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no run after so long")
+    parser.add_argument(
+        "--predictions", action="store_true", help="repeat runs of the results whose predictions are not here"
+    )
     parser.add_argument("--summary", action="store_true", help="run nothing")
     parser.add_argument(
         "--take", type=Path, action="append", default=[], metavar="PARQUET", help="runs made elsewhere; may be repeated"
@@ -79,6 +82,7 @@ def main() -> None:
             folder,
             workers=options.workers,
             minutes=options.time_limit,
+            predictions=options.predictions,
             report=lambda s: print(s, flush=True),
         )
         print(f"{left} runs are left")

@@ -63,7 +63,13 @@ def plan(protocols: Sequence[Protocol], methods: Sequence[str], folder: Path) ->
 
 
 def run_tasks(
-    todo: Sequence[Task], folder: Path, *, workers: int = 1, minutes: float = 0, report: Report = lambda line: None
+    todo: Sequence[Task],
+    folder: Path,
+    *,
+    workers: int = 1,
+    minutes: float = 0,
+    predictions: bool = False,
+    report: Report = lambda line: None,
 ) -> int:
     """Run what is not done yet; a failing run is written down and the others go on.
 
@@ -72,6 +78,7 @@ def run_tasks(
         folder: Where runs are kept.
         workers: Processes, each with one thread; 1 runs in this process.
         minutes: Start nothing after so long; 0 has no limit.
+        predictions: Repeat what was taken over from another folder, whose predictions stayed there.
         report: Is told a line about each run.
 
     Returns:
@@ -81,7 +88,11 @@ def run_tasks(
     open_tasks = [
         task
         for task in todo
-        if not store.done(task, find(task.method).identity(table_of(task.protocol, folder), task.metrics, task.size))
+        if not store.done(
+            task,
+            find(task.method).identity(table_of(task.protocol, folder), task.metrics, task.size),
+            predictions=predictions,
+        )
     ]
     report(f"{len(todo) - len(open_tasks)} of {len(todo)} tasks are done already")
     started = 0

@@ -73,11 +73,14 @@ class Store:
             raise UsageError(f"{self.folder} holds runs on other labels of {protocol.table!r}; choose another folder")
         return found
 
-    def done(self, task: Task, settings: dict[str, object]) -> bool:
-        """Whether the runs of ``task`` are there, by these settings of its method."""
+    def done(self, task: Task, settings: dict[str, object], *, predictions: bool = False) -> bool:
+        """Whether the runs of ``task`` are there, by these settings of its method; if asked, with ``predictions``."""
+        protocol, at = task.protocol, (task.size, task.seed, task.method)
         return all(
-            record is not None and record["settings"] == plain(settings)
-            for record in (self.record(task, metric) for metric in task.metrics)
+            record is not None
+            and record["settings"] == plain(settings)
+            and (not predictions or len(self.predictions(protocol, metric, *at).mean) > 0)
+            for metric, record in ((metric, self.record(task, metric)) for metric in task.metrics)
         )
 
     def record(self, task: Task, metric: str) -> dict[str, Any] | None:

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments import fresh_networks
-from experiments.fresh_networks import among_fresh, compared
+from experiments.fresh_networks import KEYS, among_fresh, compared, together
 from experiments.grids import core
 from nasrlm.bench.inputs import table_of
 from nasrlm.bench.protocol import Task
@@ -25,6 +26,14 @@ def test_tables_that_the_benchmark_has_not_are_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "argv", ["fresh_networks", "--tables", "imagenet"])
     with pytest.raises(UsageError, match=r"--tables imagenet: choose from .*nasbench201"):
         fresh_networks.main()
+
+
+def test_rows_of_other_budgets_stay() -> None:
+    before = pd.DataFrame([["a", "acc", 128, 1.0], ["a", "acc", 512, 2.0]], columns=[*KEYS, "rlm_fresh"])
+    found = pd.DataFrame([["a", "acc", 512, 3.0], ["b", "acc", 512, 4.0]], columns=[*KEYS, "rlm_fresh"])
+    assert together(before, found)["rlm_fresh"].tolist() == [1.0, 3.0, 4.0]
+    other = found.rename(columns={"rlm_fresh": "rlm_free_fresh"})  # of another method
+    assert together(before, other).equals(other) and together(before[:0], found).equals(found)
 
 
 @needs_tables

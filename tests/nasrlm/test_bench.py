@@ -143,6 +143,10 @@ def test_runs_of_another_machine_are_taken_over(protocol: Protocol, tmp_path: Pa
         after.summary.set_index(keys)[taus].sort_index(), before.summary.set_index(keys)[taus].sort_index(), atol=1e-4
     )
     assert taken(Store(here), kept, protocol, labels) == 0  # what is here stays
+    run_tasks(plan([protocol], ["flops"], here).tasks, here, predictions=True, report=said.append)
+    assert "2 of 4 tasks are done already" in said  # predictions of the others stayed there
+    run_tasks(plan([protocol], ["flops"], here).tasks, here, predictions=True, report=said.append)
+    assert "4 of 4 tasks are done already" in said
     old = next(here.glob("*/*/*/xgboost_genome.json"))  # unless it is by settings that its method has no longer
     old.write_text(json.dumps({**json.loads(old.read_text()), "settings": {}}))
     assert taken(Store(here), kept, protocol, labels) == 1
