@@ -6,7 +6,6 @@ killed run resumes at the step it was in and ends in the same weights. ``Trainin
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,18 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from search_spaces.errors import UsageError
 from surrogates.progress import Progress
-from surrogates.rlm.checkpointing import Run, StateFile
+from surrogates.rlm.checkpointing import StateFile
 from surrogates.rlm.inputs import EncodedText
 from surrogates.rlm.labelled import LabelledGraphs, batches
 from surrogates.rlm.losses import Objective
-from surrogates.rlm.precision import accelerator as make_accelerator
 from surrogates.rlm.rlm import RLM
-from surrogates.rlm.training import not_finite, optimizer_of, schedule
+from surrogates.rlm.stepping import Stepper
 
 #: Shard ``i`` of a stream: encoded graphs, and their labels with a column a metric.
 Stream = Callable[[int], tuple[Sequence[EncodedText], pd.DataFrame]]
@@ -82,18 +78,11 @@ def train_on_stream(
         CheckpointError: The folder holds the state of another run.
     """
     config, network = rlm.training, rlm.network
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    accelerator = make_accelerator()
     per_shard = math.ceil(shard / config.batch_size)
     total = per_shard * shards
-    network.to(accelerator.device).train()
-    average = copy.deepcopy(network).eval() if config.ema else None
-    run = Run(network, optimizer_of(network, config), average)
     state = StateFile(checkpoint, config, total, (labelled(rlm, *validation),))
-    state.load(run)
-    accelerator.wait_for_everyone()
-    parallel = accelerator.prepare(network)
+    stepper = Stepper(network, config, total, state)
+    run, accelerator = stepper.run, stepper.accelerator
     course, started = run.course, time.perf_counter()
     order: list[np.ndarray] = []
     objective: Objective | None = None
@@ -107,33 +96,16 @@ def train_on_stream(
                     raise UsageError(f"shard {number} holds {len(data.graphs)} graphs instead of {shard}")
                 objective = Objective(data, config, accelerator)
                 order = batches(data.graphs, config.batch_size, np.random.default_rng([config.seed, 1, number]))
-            rate = config.learning_rate * schedule(course.step, total, config.warmup)
-            for group in run.optimizer.param_groups:
-                group["lr"] = rate * group.get("rate", 1.0)
-            torch.manual_seed(config.seed * 1_000_003 + course.step + 7_368_787 * accelerator.process_index)
-            loss, reported = objective(parallel, order[index], course.step)
-            value = float(reported)
-            run.optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip))
-            if not math.isfinite(value) or not math.isfinite(norm):
-                raise not_finite(value, norm, course.step, config, state)
+            value = stepper.gradient(objective, order[index])
             paused = bool(minutes) and time.perf_counter() - started > 60 * minutes
             if accelerator.is_main_process:
                 state.saved = None if paused else state.saved  # a pause keeps the very last step
                 state.save_if_due(run)
             if paused:
                 break
-            run.optimizer.step()
-            if average is not None:
-                decay = min(config.ema, (1 + course.step) / (10 + course.step))
-                pairs = list(average.parameters()), list(network.parameters())
-                get_ema_multi_avg_fn(decay)(*pairs, None)  # type: ignore[no-untyped-call]
-            course.smoothed = value if course.smoothed is None else 0.98 * course.smoothed + 0.02 * value
-            course.step += 1
+            stepper.step(value)
             bar.advance(f"loss {course.smoothed:.3f}", len(order[index]))
-    if average is not None:
-        network.load_state_dict(average.state_dict())
+    network.load_state_dict(run.kept.state_dict())
     network.to("cpu").eval()
     seconds = time.perf_counter() - started
     return Streamed(course.step, total, course.smoothed if course.smoothed is not None else math.nan, seconds)

@@ -7,17 +7,13 @@ the way of one on a single process up to rounding. Only dropout draws differ fro
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from search_spaces.errors import TrainingError
 from surrogates.progress import Progress
 from surrogates.rlm.checkpointing import Best, Run, StateFile
 from surrogates.rlm.config import TrainingConfig
@@ -25,7 +21,7 @@ from surrogates.rlm.evaluation import check_validation, rank_correlation
 from surrogates.rlm.labelled import LabelledGraphs, batches
 from surrogates.rlm.losses import Objective
 from surrogates.rlm.model import RLMNetwork
-from surrogates.rlm.precision import accelerator as make_accelerator
+from surrogates.rlm.stepping import Stepper
 
 
 def train(
@@ -59,23 +55,14 @@ def train(
         CheckpointError: The folder holds the state of another run.
         UsageError: The validation labels have no order.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
     if validation is not None:
         check_validation(validation)
-    accelerator = make_accelerator()
     per_epoch = math.ceil(len(data.graphs) / config.batch_size)
     total = per_epoch * config.epochs
-    network.to(accelerator.device).train()
-    average = copy.deepcopy(network).eval() if config.ema else None
-    run = Run(network, optimizer_of(network, config), average)
     state = StateFile(checkpoint, config, total, (data, validation), start)
-    state.load(run)
-    accelerator.wait_for_everyone()
+    stepper = Stepper(network, config, total, state)
+    run, accelerator = stepper.run, stepper.accelerator
     objective = Objective(data, config, accelerator)
-    parallel = accelerator.prepare(network)
-    weights = [p for p in network.parameters() if p.requires_grad]
-    averaged = [p for p, q in zip(run.kept.parameters(), network.parameters(), strict=True) if q.requires_grad]
     course, first, started = run.course, run.course.step, time.perf_counter()
     order = _order(data, config, first // per_epoch)
     done = first // per_epoch * len(data.graphs) + sum(len(rows) for rows in order[: first % per_epoch])
@@ -86,36 +73,18 @@ def train(
             epoch, index = divmod(course.step, per_epoch)
             if index == 0:
                 order, course.epoch = _order(data, config, epoch), 0.0
-            rate = config.learning_rate * schedule(course.step, total, config.warmup)
-            for group in run.optimizer.param_groups:
-                group["lr"] = rate * group.get("rate", 1.0)
-            torch.manual_seed(config.seed * 1_000_003 + course.step + 7_368_787 * accelerator.process_index)
-            loss, reported = objective(parallel, order[index], course.step)
-            value = float(reported)
-            run.optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            norm = float(torch.nn.utils.clip_grad_norm_(weights, config.clip))
-            if not math.isfinite(value) or not math.isfinite(norm):
-                raise not_finite(value, norm, course.step, config, state)
+            value = stepper.gradient(objective, order[index])
             if accelerator.is_main_process:
                 state.save_if_due(run)  # before the step: these weights have a finite loss, the next may not
-            run.optimizer.step()
-            if average is not None:
-                decay = min(config.ema, (1 + course.step) / (10 + course.step))
-                get_ema_multi_avg_fn(decay)(averaged, weights, None)  # type: ignore[no-untyped-call]
-            course.smoothed = value if course.smoothed is None else 0.98 * course.smoothed + 0.02 * value
+            stepper.step(value)
             course.epoch += value
-            course.step += 1
             if index == per_epoch - 1:
                 course.losses.append(course.epoch / per_epoch)
                 if validation is not None and _due(epoch + 1, config):
                     _evaluate(run, epoch + 1, rank_correlation(_evaluated(run), validation, accelerator))
                     network.train()
             bar.advance(_note(run), len(order[index]))
-    if run.best is not None:
-        network.load_state_dict(run.best.weights)
-    elif average is not None:
-        network.load_state_dict(average.state_dict())
+    network.load_state_dict(run.best.weights if run.best is not None else run.kept.state_dict())
     network.to("cpu").eval()
     return {
         "steps": course.step,
@@ -125,20 +94,6 @@ def train(
         "validation": course.validation,
         "best_epoch": run.best.epoch if run.best is not None else len(course.losses),
     }
-
-
-def optimizer_of(network: RLMNetwork, config: TrainingConfig) -> torch.optim.AdamW:
-    """The optimizer of what ``network`` has to train."""
-    groups = network.parameter_groups(weight_decay=config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-
-
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Linear warm-up, then cosine to zero."""
-    rising = max(1, round(warmup * total))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
 def _order(data: LabelledGraphs, config: TrainingConfig, epoch: int) -> list[np.ndarray]:
@@ -169,12 +124,3 @@ def _exhausted(run: Run, config: TrainingConfig) -> bool:
 def _note(run: Run) -> str:
     last = f", validation tau {run.course.validation[-1][1]:.3f}" if run.course.validation else ""
     return f"loss {run.course.smoothed:.3f}{last}"
-
-
-def not_finite(value: float, norm: float, step: int, config: TrainingConfig, state: StateFile) -> TrainingError:
-    """The error of a ``step`` whose loss ``value`` or gradient ``norm`` is not finite."""
-    what = f"the loss is {value}" if not math.isfinite(value) else f"the gradient of the loss {value:.3g} is {norm}"
-    return TrainingError(
-        f"{what} at step {step}; lower the learning rate (now {config.learning_rate}) or look for extreme labels"
-        + (f"; the last good state is in {state.path}" if state.path else "")
-    )
