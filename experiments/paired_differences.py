@@ -25,7 +25,7 @@ from search_spaces.errors import UsageError
 CSV = RESULTS / "paired_differences.csv"
 #: What README and docs speak of.
 PAIRS = (
-    *(f"core:rlm:{other}" for other in ("flan", "flan_zcp", "gp", "rlm_free", "rlm_tokens")),
+    *(f"core:rlm:{other}" for other in ("flan", "flan_zcp", "gat", "gp", "rlm_free", "rlm_tokens")),
     *(f"joint:rlm_joint:{other}" for other in ("rlm", "gp")),
 )
 SCORES = {"tau": "kendall_tau", "rho": "spearman_rho"}
