@@ -1,6 +1,6 @@
 """What every lever of the language model is worth and costs: the recipe of the benchmark with one thing changed.
 
-    python -m experiments.ablations                                       # hours on one core; resumes
+    python -m experiments.ablations --workers 2                           # hours; resumes
     python -m experiments.ablations --levers no_labels,no_ranking --sizes 16 --tables nasbench201 --seeds 3
 
 ``standing`` is the benchmark's method ``rlm``. A lever changes one decision of it, or of ``scratch``, the same network
@@ -12,7 +12,6 @@ without a checkpoint, where a checkpoint fixes the decision. All are fitted on t
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pretrained import FREE
 from nasrlm.bench.protocol import Protocol
-from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.runs import completed
 from nasrlm.bench.summary import Interval
 from nasrlm.metrics import kendall_tau
 from search_spaces.errors import UsageError
@@ -127,14 +126,14 @@ def main() -> None:
     parser.add_argument("--tables", default="nasbench201,nasbench101")
     parser.add_argument("--sizes", default="16,128", help="numbers of labels")
     parser.add_argument("--seeds", type=int, default=5, help="draws of labels")
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with one thread")
     parser.add_argument("--time-limit", type=float, default=0, metavar="MINUTES", help="start no fit after so long")
     parser.add_argument("--out", type=Path, default=CSV)
     options = parser.parse_args()
     levers = chosen(options.levers)
-    pin_threads()
     done = read_rows(options.out, KEYS, texts=["settings"])
     known = set(map(tuple, done[KEYS].to_numpy().tolist()))
-    deadline = time.monotonic() + 60 * options.time_limit
+    todo = []
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
         for size in map(int, options.sizes.split(",")):
             for table in options.tables.split(","):
@@ -145,13 +144,13 @@ def main() -> None:
                         continue
                     if lever is not base and decided(lever, protocol) == decided(base, protocol):
                         continue  # it decides nothing with so many labels
-                    keys = (name, settings_of(lever, protocol), table, size, seed)
-                    if keys in known or (options.time_limit and time.monotonic() > deadline):
-                        continue
-                    row = {**dict(zip(KEYS, keys, strict=True)), **run(lever, protocol, seed)}
-                    done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
-                    write_csv(options.out, done, command=command_of("experiments.ablations"), seed=FIRST_SEED)
-                    print(row, flush=True)
+                    if keys_of(name, protocol, seed) not in known:
+                        todo.append((name, protocol, seed))
+    for fit, scores in completed(run, todo, workers=options.workers, minutes=options.time_limit):
+        row = {**dict(zip(KEYS, keys_of(*fit), strict=True)), **scores}
+        done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
+        write_csv(options.out, done, command=command_of("experiments.ablations"), seed=FIRST_SEED)
+        print(row, flush=True)
     page(current(done), options.out.with_suffix(".md"))
 
 
@@ -182,8 +181,14 @@ def decided(lever: Lever, protocol: Protocol) -> tuple[object, ...]:
     return configs, getattr(surrogate, "value_scale", ""), lever.fits, method.weights(table)
 
 
-def run(lever: Lever, protocol: Protocol, seed: int) -> dict[str, float]:
-    """Kendall tau on the draw of ``seed``, and the CPU seconds of fitting."""
+def keys_of(name: str, protocol: Protocol, seed: int) -> tuple[str, str, str, int, int]:
+    """The ``KEYS`` of the fit of the lever called ``name`` to the draw of ``seed``."""
+    return name, settings_of(LEVERS[name], protocol), protocol.table, protocol.sizes[0], seed
+
+
+def run(name: str, protocol: Protocol, seed: int) -> dict[str, float]:
+    """Kendall tau of the lever called ``name`` on the draw of ``seed``, and the CPU seconds of fitting."""
+    lever = LEVERS[name]
     trials = [Trial.of(lever.made(), protocol, seed, fit=fit) for fit in range(lever.fits)]
     tau = kendall_tau(trials[0].truth, np.sum([rankdata(trial.predicted) for trial in trials], axis=0))
     seconds = sum(trial.cpu_seconds for trial in trials)

@@ -8,8 +8,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from nasrlm.metrics import interval_coverage, kendall_tau, resampled, spearman_r
 #: Networks of the second pass that is timed: by then what a surrogate keeps of a network is there.
 TIMED = 500
 Report = Callable[[str], None]
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 class Plan(NamedTuple):
@@ -84,7 +87,7 @@ def run_tasks(
     Returns:
         The number of tasks that were left because of the limit.
     """
-    store, start = Store(folder), time.monotonic()
+    store = Store(folder)
     open_tasks = [
         task
         for task in todo
@@ -95,33 +98,44 @@ def run_tasks(
         )
     ]
     report(f"{len(todo) - len(open_tasks)} of {len(todo)} tasks are done already")
-    started = 0
-    begun: Iterator[Task] = iter(open_tasks)
+    left = len(open_tasks)
+    calls = [(task, folder) for task in open_tasks]
+    for _, line in completed(run_task, calls, workers=workers, minutes=minutes):
+        report(line)
+        left -= 1
+    return left
 
-    def following() -> Task | None:
-        nonlocal started
-        if minutes and time.monotonic() - start > 60 * minutes:
-            return None
-        task = next(begun, None)
-        started += task is not None
-        return task
+
+def completed(
+    function: Callable[[*Args], T], calls: Sequence[tuple[*Args]], *, workers: int = 1, minutes: float = 0
+) -> Iterator[tuple[tuple[*Args], T]]:
+    """What ``function`` returns for each of ``calls``, as it is finished, with its arguments.
+
+    Args:
+        function: Defined in a module, so that processes can be told of it.
+        calls: Its arguments, in the order in which calls begin.
+        workers: Processes, each with one thread; 1 calls in this process.
+        minutes: Begin nothing after so long; 0 has no limit.
+    """
+    start, following = time.monotonic(), iter(calls)
+
+    def begins() -> Iterator[tuple[*Args]]:
+        while not (minutes and time.monotonic() - start > 60 * minutes) and (call := next(following, None)) is not None:
+            yield call
 
     if workers == 1:
         pin_threads()
-        while (task := following()) is not None:
-            report(run_task(task, folder))
-    else:
-        with process_pool(workers) as pool:
-            running: set[Future[str]] = set()
-            while True:
-                while len(running) < workers and (task := following()) is not None:
-                    running.add(pool.submit(run_task, task, folder))
-                if not running:
-                    break
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    report(future.result())
-    return len(open_tasks) - started
+        yield from ((call, function(*call)) for call in begins())
+        return
+    begun, running = begins(), dict[Future[T], tuple[*Args]]()
+    with process_pool(workers) as pool:
+        while True:
+            for call in islice(begun, workers - len(running)):
+                running[pool.submit(function, *call)] = call
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
 
 
 def run_task(task: Task, folder: Path) -> str:
