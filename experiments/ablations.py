@@ -25,8 +25,8 @@ from experiments.record import RESULTS, as_markdown, command_of, print_of, prove
 from nasrlm.bench.inputs import table_of
 from nasrlm.bench.methods import Method, find
 from nasrlm.bench.pretrained import FREE
+from nasrlm.bench.processes import completed
 from nasrlm.bench.protocol import Protocol
-from nasrlm.bench.runs import completed
 from nasrlm.bench.summary import Interval
 from nasrlm.metrics import kendall_tau
 from search_spaces.errors import UsageError

@@ -25,8 +25,8 @@ from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, print_of, read_rows, write_csv
 from nasrlm.bench.inputs import graphs, networks, table_of
 from nasrlm.bench.methods import find
+from nasrlm.bench.processes import pin_threads
 from nasrlm.bench.protocol import Protocol, draw
-from nasrlm.bench.runs import pin_threads
 from nasrlm.bench.summary import Interval
 from nasrlm.metrics import interval_coverage, kendall_tau
 from search_spaces.errors import UsageError

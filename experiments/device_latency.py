@@ -30,7 +30,7 @@ from experiments.record import RESULTS, as_markdown, command_of, print_of, prove
 from nasrlm.bench.inputs import networks
 from nasrlm.bench.methods import configure, content_of
 from nasrlm.bench.pretrained import FREE, finetuning_sizes, recipe
-from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.processes import pin_threads
 from nasrlm.bench.summary import Interval
 from nasrlm.labels.tables import LabelTable, load_table
 from nasrlm.metrics import spearman_rho

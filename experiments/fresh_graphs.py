@@ -30,7 +30,7 @@ import pandas as pd
 import search_spaces
 from experiments.space_ranks import SpaceRanks
 from nasrlm.bench.files import replace_file
-from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.processes import pin_threads
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.errors import UsageError
 from search_spaces.registry import BUILT_IN

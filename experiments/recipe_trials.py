@@ -25,8 +25,8 @@ from experiments.kendall_tau import RUNS
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import given, labels_of, networks, table_of
 from nasrlm.bench.methods import Method, find
+from nasrlm.bench.processes import pin_threads
 from nasrlm.bench.protocol import Protocol, draw
-from nasrlm.bench.runs import pin_threads
 from nasrlm.metrics import kendall_tau
 
 CSV = RESULTS / "recipe_trials.csv"

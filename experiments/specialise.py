@@ -25,7 +25,7 @@ from experiments.transfer import PROXIES, ranks_of
 from nasrlm.bench.inputs import complete_proxies
 from nasrlm.bench.machine import machine
 from nasrlm.bench.pretrained import START
-from nasrlm.bench.runs import pin_threads
+from nasrlm.bench.processes import pin_threads
 from nasrlm.labels.tables import available, load_table
 from nasrlm.metrics import kendall_tau
 from search_spaces.base import Architecture

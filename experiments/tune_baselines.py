@@ -17,7 +17,6 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +26,8 @@ import pandas as pd
 from experiments.record import RESULTS, command_of, write_csv
 from nasrlm.bench.inputs import given, graphs, networks, table_of
 from nasrlm.bench.methods import Method, find, flan_sizes, pair_batches
+from nasrlm.bench.processes import completed
 from nasrlm.bench.protocol import Protocol, draw
-from nasrlm.bench.runs import process_pool
 from nasrlm.metrics import kendall_tau
 
 CSV = RESULTS / "baseline_trials.csv"
@@ -150,17 +149,14 @@ def main() -> None:
         if find(method).applies(table_of(Protocol(table, (metric,)), FOLDER))
         and (method, trial, table, metric) not in known
     ]
-    deadline = time.monotonic() + 60 * options.time_limit
-    with process_pool(options.workers) as pool:
-        while todo and (not options.time_limit or time.monotonic() < deadline):
-            begun = [pool.submit(run, trial) for trial in todo[: options.workers]]
-            todo = todo[options.workers :]
-            for future in as_completed(begun):
-                row = future.result()
-                done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
-                write_csv(CSV, done, command=command_of("experiments.tune_baselines"), seed=SEED)
-                print({**row, "settings": json.loads(str(row["settings"]))}, flush=True)
-    print(f"{len(todo)} trials are left")
+    left = len(todo)
+    calls = [(trial,) for trial in todo]
+    for _, row in completed(run, calls, workers=options.workers, minutes=options.time_limit):
+        done = pd.concat([done, pd.DataFrame([row])], ignore_index=True)
+        write_csv(CSV, done, command=command_of("experiments.tune_baselines"), seed=SEED)
+        print({**row, "settings": json.loads(str(row["settings"]))}, flush=True)
+        left -= 1
+    print(f"{left} trials are left")
     for method, (settings, tau) in winners(done).items():
         print(f"{method}: {tau:.4f} with {settings}")
 

@@ -17,7 +17,7 @@ import pandas as pd
 from experiments.kendall_tau import RUNS
 from nasrlm.bench.files import replace_file
 from nasrlm.bench.inputs import COMPUTED
-from nasrlm.bench.runs import process_pool
+from nasrlm.bench.processes import process_pool
 from nasrlm.labels.tables import load_table
 from search_spaces import registry
 from search_spaces.base import Architecture

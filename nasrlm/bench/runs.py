@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, TypeVarTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nasrlm.bench.inputs import given, graphs, labels_of, labels_print, networks, table_of
 from nasrlm.bench.machine import machine
 from nasrlm.bench.methods import find
+from nasrlm.bench.processes import completed
 from nasrlm.bench.protocol import Protocol, Task, joint_groups
 from nasrlm.bench.store import Predictions, Store, plain
 from nasrlm.metrics import interval_coverage, kendall_tau, resampled, spearman_rho
@@ -24,8 +21,6 @@ from nasrlm.metrics import interval_coverage, kendall_tau, resampled, spearman_r
 #: Networks of the second pass that is timed: by then what a surrogate keeps of a network is there.
 TIMED = 500
 Report = Callable[[str], None]
-T = TypeVar("T")
-Args = TypeVarTuple("Args")
 
 
 class Plan(NamedTuple):
@@ -106,38 +101,6 @@ def run_tasks(
     return left
 
 
-def completed(
-    function: Callable[[*Args], T], calls: Sequence[tuple[*Args]], *, workers: int = 1, minutes: float = 0
-) -> Iterator[tuple[tuple[*Args], T]]:
-    """What ``function`` returns for each of ``calls``, as it is finished, with its arguments.
-
-    Args:
-        function: Defined in a module, so that processes can be told of it.
-        calls: Its arguments, in the order in which calls begin.
-        workers: Processes, each with one thread; 1 calls in this process.
-        minutes: Begin nothing after so long; 0 has no limit.
-    """
-    start, following = time.monotonic(), iter(calls)
-
-    def begins() -> Iterator[tuple[*Args]]:
-        while not (minutes and time.monotonic() - start > 60 * minutes) and (call := next(following, None)) is not None:
-            yield call
-
-    if workers == 1:
-        pin_threads()
-        yield from ((call, function(*call)) for call in begins())
-        return
-    begun, running = begins(), dict[Future[T], tuple[*Args]]()
-    with process_pool(workers) as pool:
-        while True:
-            for call in islice(begun, workers - len(running)):
-                running[pool.submit(function, *call)] = call
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-
-
 def run_task(task: Task, folder: Path) -> str:
     """Run a task and keep its scores, or why it failed; a line that says which."""
     store = Store(folder)
@@ -214,17 +177,3 @@ def _tau(truth: np.ndarray, predicted: np.ndarray) -> float:
     if not np.isfinite(predicted).all():
         raise ValueError(f"{int((~np.isfinite(predicted)).sum())} of {len(predicted)} predictions are not finite")
     return float(np.nan_to_num(kendall_tau(truth, predicted)))
-
-
-def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes with one thread each, those of numpy's and scipy's linear algebra included, which read it once."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=pin_threads)
-
-
-def pin_threads() -> None:
-    """One thread of torch for this process: several on few cores only make them quarrel."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
