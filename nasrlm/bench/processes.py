@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import ExitStack
 from typing import TypeVar, TypeVarTuple
 
-#: Minutes after which a process is given no further task. The heap of one that has read networks and trained for an
-#: hour is full of holes, and finding room for a tensor takes a fifth of a fit; beginning takes half a minute.
+#: Minutes after which a process is given no further task: the heap of one that has read and trained for long is
+#: full of holes, and finding room for a tensor takes longer and longer. A new one has to import and read tables again.
 LIFE = 20.0
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
