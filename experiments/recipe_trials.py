@@ -34,21 +34,6 @@ FOLDER = RUNS / "kendall_tau"
 #: The benchmark reports the seeds 0, 1, …; these are far from them.
 FIRST_SEED = 100
 KEYS = ["code", "method", "variant", "table", "metric", "n_labels", "first_seed", "seeds"]
-#: How 512 labels are carried further by networks without labels, in fewer steps than the recipe takes without.
-TAUGHT: Mapping[str, object] = {
-    "training.epochs": 56,
-    "teaching.pool": 2048,
-    "teaching.passes": 4,
-    "teaching.trust_folds": 3,
-    "teaching.trust_epochs": 5 / 6,
-    "teaching.stacked": True,
-    "teaching.genes": True,
-    "teaching.shaped": True,
-    "teaching.least_noise": 0.001,
-    "teaching.pool_ranking": 30.0,
-    "teaching.pool_smoothing": 0.4,
-    "teaching.leave_one_out": True,
-}
 #: Processes that read neither genes nor how often each operation occurs at each of its shapes.
 COUNTS_ALONE: Mapping[str, object] = {
     "teaching.genes": False,
@@ -138,11 +123,11 @@ VARIANTS: dict[str, Mapping[str, Mapping[str, object]]] = {
         "unshaped": {"teaching.shaped": False},
         "pool_ranking_3": {"teaching.pool_ranking": 3.0, "teaching.pool_smoothing": 0.1},
         "shrinks": {"teaching.trust_folds": 4, "teaching.shrinks": (0.7,)},
-        "stacked": {"teaching.trust_folds": 4, "teaching.stacked": True},
+        "stacked": {"teaching.trust_folds": 4, "teaching.stacked": True},  # of less than 256 labels; else standing
         "by_parts": {"teaching.leave_one_out": False},
         "calm": {"teaching.calm": True},
-        "taught": TAUGHT,
-        "taught_calm": {**TAUGHT, "teaching.calm": True},
+        "unstacked": {"teaching.stacked": False},
+        "short_fits": {"teaching.trust_epochs": 1 / 3},
     },
     "rlm_alone": {"standing": {}},
 }

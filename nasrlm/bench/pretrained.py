@@ -32,8 +32,10 @@ FINETUNING: Mapping[str, object] = {
 #: Parts of the labels that are set aside in turn to learn how wide intervals must be, where ``nasrlm finetune`` fits
 #: and the recipe sets none aside for itself.
 FOLDS = 4
-#: Optimisation steps by number of labels, interpolated in its logarithm.
-STEPS: Mapping[int, int] = {16: 120, 128: 450, 512: 1200}
+#: Optimisation steps by number of labels, interpolated in its logarithm: where fresh networks carry labels further, and
+#: more steps before them gain nothing, and where there are none.
+STEPS: Mapping[int, int] = {16: 120, 128: 450}
+ALONE_STEPS: Mapping[int, int] = {**STEPS, 512: 1200}
 #: Weight of a zero-cost proxy's digits beside the metric's, where a model is given proxies when it predicts: thirteen
 #: of them say as much as the metric.
 GIVEN_WEIGHT = 0.1
@@ -43,7 +45,8 @@ QUALITY_WEIGHT, MANY = 4.0, 512
 #: Labels that a checkpoint is worth where there are fewer than ``FEW``, and how much these say about what to start from
 #: (``StartConfig.blend``).
 FEW, WORTH, BLEND = 64, 16, 20.0
-#: Fresh networks that carry labels further, and how (``TeachingConfig``): fewer than ``FEW``, fewer than ``ENOUGH``.
+#: Fresh networks that carry labels further, and how (``TeachingConfig``): fewer than ``FEW``, than ``MORE``, than
+#: ``ENOUGH``.
 POOL: Mapping[str, object] = {"teaching.pool": 1024, "teaching.passes": 8, "teaching.pool_smoothing": 0.4}
 FEW_TEACHING: Mapping[str, object] = {**POOL, "teaching.pool_ranking": 0.0}
 TEACHING: Mapping[str, object] = {
@@ -55,7 +58,16 @@ TEACHING: Mapping[str, object] = {
     "teaching.least_noise": 0.001,
     "teaching.leave_one_out": True,
 }
-ENOUGH = 256
+#: Labels enough to tell in which shares to follow whom, and to do without a third of them in longer fits.
+MORE_TEACHING: Mapping[str, object] = {
+    **TEACHING,
+    "teaching.pool": 2048,
+    "teaching.passes": 4,
+    "teaching.trust_folds": 3,
+    "teaching.trust_epochs": 5 / 6,
+    "teaching.stacked": True,
+}
+MORE, ENOUGH = 256, 1000
 #: What the checkpoint's matrices are multiplied by before the labels, few of them or more.
 FEW_SHRUNK, SHRUNK = 0.7, 0.5
 
@@ -106,7 +118,7 @@ def like_of(metrics: Sequence[str], known: Sequence[str]) -> str | dict[str, str
     return likes if len(set(likes.values())) > 1 else likes[metrics[0]]
 
 
-def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS, *, pool: bool = True) -> dict[str, object]:
+def finetuning_sizes(size: int, steps: Mapping[int, int] | None = None, *, pool: bool = True) -> dict[str, object]:
     """What depends on the number of labels: epochs and batch size that make ``steps``, and the hold of the checkpoint.
 
     A checkpoint is taught best that was shrunk before. A handful of labels also chooses what of it to start from, and
@@ -114,12 +126,13 @@ def finetuning_sizes(size: int, steps: Mapping[int, int] = STEPS, *, pool: bool 
 
     Args:
         size: Number of labels.
-        steps: Optimisation steps by number of labels.
-        pool: Whether there may be fresh networks.
+        steps: Optimisation steps by number of labels in place of the recipe's.
+        pool: Whether there may be fresh networks; the recipe without them takes more steps.
     """
-    taught = FEW_TEACHING if size < FEW else TEACHING
+    taught = FEW_TEACHING if size < FEW else TEACHING if size < MORE else MORE_TEACHING
     teaching = taught if pool and size < ENOUGH else {}
-    count = float(np.interp(np.log(size), np.log(list(steps)), list(steps.values())))
+    known = steps or (STEPS if teaching else ALONE_STEPS)
+    count = float(np.interp(np.log(size), np.log(list(known)), list(known.values())))
     batch = min(64, max(8, size // 4))
     few: dict[str, object] = {"training.anchor": WORTH, "start.blend": BLEND, "start.shrink": FEW_SHRUNK}
     held = few if size < FEW else {"start.shrink": SHRUNK}

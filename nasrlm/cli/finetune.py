@@ -38,7 +38,7 @@ def finetune(
     They may be of a space or a metric that it does not know yet. A language model pretrained on free targets is fitted
     by the benchmark's recipe for few labels (nasrlm/bench/pretrained.py), and then knows the new metrics alone. Without
     --validation it learns how wide its intervals must be in four further fits (--option folds=0 spares them), or by the
-    short fits that 64 to 255 labels take anyway (trust_folds). Less than 16 labels cannot tell.
+    short fits that 64 to 999 labels take anyway (trust_folds). Less than 16 labels cannot tell.
 
     Example: nasrlm finetune nasbench201 nasbench_macro --metrics cifar10_test --size 64 --out runs/macro
     """

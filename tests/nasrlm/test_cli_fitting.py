@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 import search_spaces
-from nasrlm.bench.pretrained import FEW_TEACHING, TEACHING, recipe
+from nasrlm.bench.pretrained import FEW_TEACHING, MORE_TEACHING, TEACHING, recipe
 from nasrlm.cli import main
 from nasrlm.cli.fitting import calibrate_by_labels, configure, few_shot
 from search_spaces.analysis import count_macs, count_parameters
@@ -165,7 +166,7 @@ def test_labels_calibrate_unless_there_are_too_few_or_some_are_set_aside_for_tru
 
 
 def test_options_may_ask_for_one_another_in_any_order() -> None:
-    surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], 600, ())
+    surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], 1000, ())
     assert surrogate is not None
     configure(surrogate, ["stacked=true", "shrinks=0.7,1", "freeze=encoder", "trust_folds=4", "pool=64"], seed=0)
     assert surrogate.teaching.stacked and surrogate.teaching.trust_folds == 4
@@ -194,7 +195,10 @@ def test_folds_asked_for_and_networks_set_aside_stand(
     assert found == [4, 0, 3, 0, 0]
 
 
-@pytest.mark.parametrize(("size", "teaching"), [(63, FEW_TEACHING), (64, TEACHING), (255, TEACHING), (256, {})])
+@pytest.mark.parametrize(
+    ("size", "teaching"),
+    [(63, FEW_TEACHING), (64, TEACHING), (255, TEACHING), (256, MORE_TEACHING), (999, MORE_TEACHING), (1000, {})],
+)
 def test_labels_are_carried_further_until_there_are_enough(size: int, teaching: Mapping[str, Any]) -> None:
     surrogate = few_shot(RLM.from_pretrained("rlm-free"), "rlm-free", ["params"], size, ())
     assert isinstance(surrogate, FineTunedRLM)
@@ -202,16 +206,19 @@ def test_labels_are_carried_further_until_there_are_enough(size: int, teaching: 
     assert surrogate.teaching == replace(TeachingConfig(), **expected)
 
 
-@pytest.mark.parametrize("size", [16, 128, 512])
-def test_without_fresh_networks_nobody_teaches(size: int) -> None:
+@pytest.mark.parametrize("size", [16, 128, 300, 512, 999, 1000])
+def test_without_fresh_networks_the_recipe_is_another(size: int) -> None:
     lines = RLM.from_pretrained("rlm-free")
-    for options in [], ["pool=0"], ["pool=0", "epochs=3"]:
+
+    def steps(*options: str) -> int:
         surrogate = few_shot(lines, "rlm-free", ["params"], size, (), options, seed=7)
         assert surrogate is not None and surrogate.training.seed == 7
-        taught = size < 256 and "pool=0" not in options
-        assert bool(surrogate.teaching.pool) == taught
-        assert taught or surrogate.teaching == TeachingConfig()
-        assert (surrogate.training.epochs == 3) == ("epochs=3" in options)
+        assert bool(surrogate.teaching.pool) == (size < 1000 and "pool=0" not in options)
+        return surrogate.training.epochs * math.ceil(size / surrogate.training.batch_size)
+
+    longer = steps("pool=0") / steps()
+    assert longer == 1 if size in (16, 128, 1000) else longer > 1.3
+    assert steps("pool=0", "epochs=3", "batch_size=8") == steps("epochs=3", "batch_size=8")  # as asked
 
 
 def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 
 from nasrlm.bench.methods import find
-from nasrlm.bench.pretrained import STEPS, finetuning_sizes
+from nasrlm.bench.pretrained import ALONE_STEPS, STEPS, finetuning_sizes
 from search_spaces.errors import CheckpointError, UnknownNameError, UsageError
 from surrogates.rlm import RLM, CalibrationConfig
 from surrogates.rlm.few_shot import FineTunedRLM
@@ -221,9 +221,11 @@ def test_what_cannot_be_started_from_is_refused(start: Path) -> None:
 
 
 def test_the_method_of_the_benchmark_takes_its_steps() -> None:
-    for size, steps in STEPS.items():
-        chosen = finetuning_sizes(size)
-        batch, epochs = chosen["training.batch_size"], chosen["training.epochs"]
-        assert isinstance(batch, int) and isinstance(epochs, int)
-        assert abs(epochs * -(-size // batch) - steps) <= -(-size // batch)
+    taught = {**STEPS, 200: 450, 512: 450, 999: 450, 1000: 1200}
+    for steps_of, pool in (taught, True), (ALONE_STEPS, False):
+        for size, steps in steps_of.items():
+            chosen = finetuning_sizes(size, pool=pool)
+            batch, epochs = chosen["training.batch_size"], chosen["training.epochs"]
+            assert isinstance(batch, int) and isinstance(epochs, int)
+            assert abs(epochs * -(-size // batch) - steps) <= -(-size // batch)
     assert find("rlm").start
