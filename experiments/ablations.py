@@ -70,7 +70,7 @@ def _scratch(title: str, settings: Mapping[str, object], base: str = SCRATCH) ->
 LEVERS = {
     STANDING: Lever("the recipe: free targets, labels of other spaces, then these labels"),
     # 1, 5: what is learned before the labels
-    SCRATCH: Lever("no pretraining", method="rlm_scratch"),
+    SCRATCH: Lever("no pretraining, and no fresh networks, which the checkpoint reads", method="rlm_scratch"),
     "no_labels": Lever("starts from free targets alone: no labels of other spaces, nor proxies of tables", start=FREE),
     # 2: ranking through the digits
     "no_ranking": Lever("digit cross-entropy alone", {"training.ranking": 0.0, "teaching.pool_ranking": 0.0}),
