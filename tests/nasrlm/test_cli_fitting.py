@@ -213,12 +213,16 @@ def test_without_fresh_networks_the_recipe_is_another(size: int) -> None:
     def steps(*options: str) -> int:
         surrogate = few_shot(lines, "rlm-free", ["params"], size, (), options, seed=7)
         assert surrogate is not None and surrogate.training.seed == 7
-        assert bool(surrogate.teaching.pool) == (size < 1000 and "pool=0" not in options)
+        taught = size < 1000 and "pool=0" not in options
+        assert bool(surrogate.teaching.pool) == taught
+        assert taught or surrogate.teaching == TeachingConfig()
+        assert (surrogate.training.epochs == 3) == ("epochs=3" in options)
         return surrogate.training.epochs * math.ceil(size / surrogate.training.batch_size)
 
     longer = steps("pool=0") / steps()
     assert longer == 1 if size in (16, 128, 1000) else longer > 1.3
     assert steps("pool=0", "epochs=3", "batch_size=8") == steps("epochs=3", "batch_size=8")  # as asked
+    assert steps("pool=0", "epochs=3") == steps("epochs=3")
 
 
 def test_figures_that_flatter_are_said_to(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
